@@ -1,0 +1,82 @@
+"""Files and folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import InputError, RunError
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path, suffix: str | None = None) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name when the block ends well, and vanishes when it does not.
+
+    suffix: of the temporary name, for writers that choose the format by it; by default all endings of ``path``.
+    Raises InputError when the folder is missing or cannot be written to, RunError when the disk fails on the way.
+    """
+    path = Path(path)
+    folder = path.parent
+    if not folder.is_dir():
+        raise InputError(f"The folder {folder} does not exist, so {path.name} cannot be written there; create it or choose another.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file to write.")
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".medmapai-", suffix=suffix or "".join(path.suffixes[-2:]))
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be written to ({error.strerror}); choose another place for {path.name}."
+        ) from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a result is as readable as any other file of the user's.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be written ({error.strerror or error}); nothing was left behind. Check the free space and try again."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Write bytes to a file that is whole or not there. Raises as ``atomic_file``."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """As ``atomic_file`` for a folder; an older folder of that name is replaced only by a finished one."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    except OSError as error:
+        raise InputError(f"The folder {path.parent} cannot be written to ({error.strerror}); choose another.") from None
+    # The folder takes the place of a path that did not exist, so it must not stay private to its maker.
+    temporary.chmod(0o755)
+    old = temporary.with_name(temporary.name + "-old")
+    try:
+        yield temporary
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise RunError(f"{path} could not be written ({error.strerror or error}); nothing was left behind.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
