@@ -1,0 +1,174 @@
+"""Segmentation: which voxels are it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from scipy import ndimage
+
+from ..augmentation import augmentation
+from ..image import check_same_geometry
+from ..losses import LOSSES, deep_supervision
+from ..metrics import evaluate_labels
+from ..networks import NETWORKS
+from ..plan import Plan
+from ..preprocessing import Grid, labels_to_model_grid, scores_to_labels, to_model_grid
+from ..results import Segment, Segmentation
+from .task import VolumeNetwork
+
+#: Share of the patch added on each side before rotating, so that a turned patch is still filled with image.
+_MARGIN = 0.15
+
+
+class SegmentationTask:
+    """Give every voxel one of the segments, or none.
+
+    plan: how volumes are brought to the model grid, and the patch. segments: what there is to find; class 0 is
+    background, class n the n-th segment, whatever the segments' label values.
+    options: "keep_largest" (each segment only in its largest connected part), "surface_tolerance_mm".
+    """
+
+    name = "segmentation"
+    networks = NETWORKS
+    losses = LOSSES
+    key_metric = "dice"
+
+    def __init__(self, plan: Plan, segments: tuple[Segment, ...], options: dict):
+        self.plan = plan
+        self.segments = tuple(segments)
+        self._keep_largest = bool(options.get("keep_largest", False))
+        self._tolerance_mm = float(options.get("surface_tolerance_mm", 1.0))
+        self._values = np.array([0, *(segment.value for segment in self.segments)])
+
+    @property
+    def output_channels(self) -> int:
+        """Background and one channel a segment."""
+        return len(self._values)
+
+    @property
+    def _slice_axis(self) -> int | None:
+        """The axis across which a two-dimensional network goes slice by slice; None for three dimensions."""
+        return self.plan.patch.index(1) if 1 in self.plan.patch else None
+
+    def prepare(self, image: MetaTensor, reference: Segmentation) -> dict[str, np.ndarray]:
+        """image: (C, I, J, K). reference: on the same grid. Returns "image" float32 (C, *S), "label" uint8/16 (*S) of
+        class indices, and "foreground" (n, 3): up to 2000 voxels of segments, for sampling."""
+        labels = labels_to_model_grid(np.asarray(reference.labels), reference.affine, self.plan)
+        classes = np.zeros(labels.shape, dtype=np.uint8 if self.output_channels < 256 else np.uint16)
+        for number, value in enumerate(self._values[1:], start=1):
+            classes[labels == value] = number
+        return {
+            "image": np.ascontiguousarray(self.inference_transform(image).numpy(), dtype=np.float32),
+            "label": classes,
+            "foreground": _foreground_sample(classes, self.output_channels),
+        }
+
+    def training_transform(self, settings: dict, foreground_fraction: float) -> Callable[[dict, int], dict]:
+        """Cut a random patch (one in ``foreground_fraction`` centered on a segment's voxel) and augment it."""
+        slice_axis = self._slice_axis
+        kept = [axis for axis in range(3) if axis != slice_axis]
+        patch = np.asarray(self.plan.patch)
+        augment = augmentation(
+            settings, patch=patch[kept].tolist(), spacing=np.asarray(self.plan.spacing)[kept].tolist()
+        )
+        margin = np.where(patch > 1, np.ceil(patch * _MARGIN), 0).astype(int)
+
+        def sample(prepared: dict, seed: int) -> dict:
+            random = np.random.default_rng(seed)
+            start = _patch_start(prepared, patch, foreground_fraction, random)
+            image = _cut(prepared["image"], start - margin, patch + 2 * margin)
+            label = _cut(prepared["label"][None], start - margin, patch + 2 * margin).astype(np.float32)
+            if slice_axis is not None:
+                image, label = image.squeeze(slice_axis + 1), label.squeeze(slice_axis + 1)
+            augment.set_random_state(seed=int(random.integers(2**31)))
+            changed = augment({"image": torch.from_numpy(image), "label": torch.from_numpy(label)})
+            cut = tuple(slice((n - p) // 2, (n - p) // 2 + p) for n, p in zip(changed["image"].shape[1:], patch[kept], strict=True))
+            return {key: torch.as_tensor(changed[key])[(slice(None), *cut)].contiguous() for key in ("image", "label")}
+
+        return sample
+
+    def inference_transform(self, image: MetaTensor) -> MetaTensor:
+        """The image on the model grid."""
+        return to_model_grid(image, self.plan)
+
+    def training_loss(self, loss: Callable, outputs: Any, batch: dict) -> torch.Tensor:
+        """outputs: logits (B, K, *S), or a list of them from fine to coarse. batch["label"]: (B, 1, *S)."""
+        if isinstance(outputs, (list, tuple)):
+            return deep_supervision(loss, outputs, batch["label"])
+        return loss(outputs, batch["label"])
+
+    def validate(self, network: VolumeNetwork, loss: Callable, prepared: dict, device: torch.device) -> dict[str, float]:
+        """Loss, and mean Dice over the segments that are in the reference or the answer, on the model grid."""
+        image = torch.from_numpy(prepared["image"])[None].to(device)
+        label = torch.from_numpy(prepared["label"].astype(np.int64))[None, None].to(device)
+        logits = network(image)
+        answer = logits.argmax(dim=1, keepdim=True)
+        scores = []
+        for number in range(1, self.output_channels):
+            found, true = answer == number, label == number
+            size = found.sum() + true.sum()
+            if size > 0:
+                scores.append(float(2 * (found & true).sum() / size))
+        return {"loss": float(loss(logits, label)), "dice": float(np.mean(scores)) if scores else 1.0}
+
+    def predict(self, network: VolumeNetwork, image: MetaTensor) -> Segmentation:
+        """network: logits (1, K, *S) of a volume (1, C, *S). image: (C, I, J, K). The labels lie on the image's grid."""
+        prepared = self.inference_transform(image)
+        logits = network(prepared.as_tensor()[None])[0].float().cpu()
+        source = Grid.of(image)
+        scores = logits.softmax(dim=0).numpy()
+        labels = scores_to_labels(scores, Grid.of(prepared), source, self._values)
+        if self._keep_largest:
+            labels = keep_largest_parts(labels)
+        return Segmentation(labels=labels, affine=source.affine, segments=self.segments)
+
+    def evaluate(self, result: Segmentation, reference: Segmentation) -> dict[str, Any]:
+        """Dice, IoU, HD95, Hausdorff, surface Dice and volume error per segment, and their means; see metrics."""
+        check_same_geometry(
+            Grid(tuple(result.labels.shape), result.affine), Grid(tuple(reference.labels.shape), reference.affine),
+            "the result", "the reference",
+        )
+        names = {segment.value: segment.name for segment in self.segments}
+        return evaluate_labels(
+            result.labels, reference.labels, affine=result.affine, labels=names, tolerance_mm=self._tolerance_mm
+        )
+
+
+def keep_largest_parts(labels: np.ndarray) -> np.ndarray:
+    """Keep of each label (I, J, K) only its largest part, connected through faces, edges and corners."""
+    kept = np.zeros_like(labels)
+    for value in np.unique(labels[labels > 0]):
+        parts, count = ndimage.label(labels == value, structure=np.ones((3, 3, 3)))
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+        kept[parts == 1 + int(np.argmax(sizes))] = value
+    return kept
+
+
+def _foreground_sample(classes: np.ndarray, channels: int, most: int = 2000) -> np.ndarray:
+    """Voxels (n, 3) spread evenly through each class, so that rare segments are met as often as large ones."""
+    per_class = max(1, most // max(1, channels - 1))
+    chosen = []
+    for number in range(1, channels):
+        voxels = np.argwhere(classes == number)
+        chosen.append(voxels[:: max(1, len(voxels) // per_class)][:per_class])
+    return np.concatenate(chosen).astype(np.int32) if chosen else np.empty((0, 3), dtype=np.int32)
+
+
+def _patch_start(prepared: dict, patch: np.ndarray, foreground_fraction: float, random: np.random.Generator) -> np.ndarray:
+    """First voxel of a random patch: inside the volume where it is large enough, else around its center."""
+    room = np.asarray(prepared["label"].shape) - patch
+    foreground = prepared["foreground"]
+    if len(foreground) and random.random() < foreground_fraction:
+        start = foreground[random.integers(len(foreground))] - random.integers(0, patch)
+        return np.where(room > 0, np.clip(start, 0, np.maximum(room, 0)), room // 2)
+    return np.where(room > 0, random.integers(0, np.maximum(room, 0) + 1), room // 2)
+
+
+def _cut(array: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The box of (C, *S) that begins at ``start``; beyond the volume its border is repeated."""
+    indices = [np.clip(np.arange(a, a + n), 0, limit - 1) for a, n, limit in zip(start, size, array.shape[1:], strict=True)]
+    return array[np.ix_(np.arange(array.shape[0]), *indices)]
