@@ -1,0 +1,1 @@
+"""Making a model: configuration, loop, schedule, checkpoint, history."""

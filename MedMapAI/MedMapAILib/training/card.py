@@ -1,0 +1,62 @@
+"""The model card: what a person must know before running a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def model_card(
+    model: dict[str, Any], *, segments: tuple, data: dict[str, Any], training: dict[str, Any], summary: dict[str, Any]
+) -> str:
+    """Write the card of a trained model as Markdown.
+
+    model: section [model] of the configuration. segments: of the task. data: "name", "train", "validation", "test" (numbers
+    of cases), "evaluated" (which part the metrics are of), "duplicates" (a sentence). training: "network", "parameters",
+    "epochs", "seed", "device", "minutes", "selection" (a sentence). summary: as ``evaluate_cases`` gives it.
+    """
+    lines = [
+        f"# {model['title'] or model['name']}",
+        "",
+        model["description"],
+        "",
+        "**Research use only. Not a medical device; not for diagnosis or treatment.**",
+        "",
+        "## What it finds",
+        "",
+        "| label | segment |",
+        "|---|---|",
+        *(f"| {s.value} | {s.name} |" for s in segments),
+        "",
+        f"Modality: {model['modality'] or 'not stated'}. Anatomy: {model['anatomy'] or 'not stated'}.",
+        "",
+        "## Intended use and limits",
+        "",
+        model["intended_use"],
+        "",
+        model["limits"],
+        "",
+        "## How good it is",
+        "",
+        f"Measured on the {data['evaluated']} part of {data['name']}: {data[data['evaluated']]} cases that were not trained on. "
+        f"{training['selection']} Mean over cases with its 95 % bootstrap interval; distances in mm, volumes in mL.",
+        "",
+        "| metric | mean | 95 % interval | cases |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {v['mean']:.4g} | {v['low']:.4g} to {v['high']:.4g} | {v['cases']} |"
+            for name, v in summary.items()
+        ),
+        "",
+        "## How it was made",
+        "",
+        f"Data: {data['name']}; {data['train']} cases for training, {data['validation']} for validation, "
+        f"{data['test']} for test, split by patient. {data['duplicates']}",
+        "",
+        f"Network: {training['network']}, {training['parameters']:,} parameters. {training['epochs']} epochs, "
+        f"seed {training['seed']}, {training['minutes']:.0f} minutes on {training['device']}. "
+        "The whole configuration, the plan and the split are in configs/train.json.",
+        "",
+        f"License of the model: {model['license'] or 'not stated'}. Of the data: {model['data_license'] or 'not stated'}.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,207 @@
+"""The training configuration: what a person writes in TOML (or JSON), checked and completed before anything starts."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+#: Every section and key that there is, with its default. ``None`` means that the plan or the network decides.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "dataset": {"path": None, "kind": None, "labels": {}, "patient_pattern": None},
+    "split": {"file": None, "validation": 0.2, "test": 0.0, "seed": 0},
+    "plan": {"file": None},
+    "network": {"name": "unet"},
+    "loss": {"name": "dice-ce"},
+    "optimizer": {
+        "name": "adamw",
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-4,
+        "momentum": 0.99,
+        "gradient_clipping": 1.0,
+    },
+    "schedule": {"name": "cosine", "warmup_epochs": 0.0, "final_fraction": 0.0, "power": 0.9},
+    "training": {
+        "epochs": 100,
+        "iterations_per_epoch": None,
+        "batch": None,
+        "seed": 0,
+        "device": "auto",
+        "precision": "auto",
+        "ema_decay": 0.999,
+        "validate_every": 1,
+        "early_stopping_epochs": 0,
+        "select": "last",
+        "checkpoint_minutes": 5.0,
+        "workers": None,
+        "foreground_fraction": 0.33,
+        "memory_gb": 4.0,
+    },
+    "augmentation": {
+        "flip_axes": [],
+        "flip": 0.5,
+        "affine": 0.5,
+        "rotate_degrees": [15.0, 15.0, 15.0],
+        "scale": 0.15,
+        "translate_mm": 0.0,
+        "elastic": 0.0,
+        "elastic_sigma": [4.0, 7.0],
+        "elastic_magnitude": [20.0, 60.0],
+        "noise": 0.15,
+        "noise_sd": 0.1,
+        "blur": 0.1,
+        "blur_sigma": [0.5, 1.0],
+        "brightness": 0.15,
+        "brightness_shift": 0.25,
+        "contrast": 0.15,
+        "contrast_factor": 0.25,
+        "low_resolution": 0.0,
+        "low_resolution_zoom": [0.5, 1.0],
+        "gamma": 0.3,
+        "gamma_range": [0.7, 1.5],
+        "bias_field": 0.1,
+        "bias_field_coefficient": [0.0, 0.3],
+    },
+    "inference": {"overlap": 0.5, "mirror_axes": [], "keep_largest": False},
+    "evaluation": {"surface_tolerance_mm": 1.0},
+    "model": {
+        "name": None,
+        "title": None,
+        "version": "0.1.0",
+        "description": "",
+        "modality": "",
+        "anatomy": "",
+        "authors": "",
+        "license": "",
+        "data_license": "",
+        "intended_use": "Research use only; not a medical device.",
+        "limits": "",
+        "half_precision": True,
+    },
+}
+
+#: Keys of [training] that may differ between a run and its resumption without changing the result.
+RESUMABLE_CHANGES = {"device", "workers", "checkpoint_minutes", "memory_gb"}
+#: Sections whose further keys belong to somebody else, who checks them: the network, the loss, the plan.
+_OPEN_SECTIONS = {"network", "loss", "plan"}
+_CHOICES = {
+    ("optimizer", "name"): ("adamw", "sgd"),
+    ("schedule", "name"): ("cosine", "polynomial", "constant"),
+    ("training", "precision"): ("auto", "fp32", "bf16", "fp16"),
+    ("training", "select"): ("last", "best"),
+}
+_POSITIVE = {
+    ("optimizer", "learning_rate"),
+    ("training", "epochs"),
+    ("training", "iterations_per_epoch"),
+    ("training", "batch"),
+    ("training", "validate_every"),
+}
+_FRACTIONS = {("training", "foreground_fraction"), ("schedule", "final_fraction"), ("training", "ema_decay")}
+
+
+def read_config(path: str | Path, settings: list[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Read, override, complete and check a training configuration.
+
+    path: a .toml or .json file. settings: "section.key=value" each, value in TOML's notation (a bare word is text).
+    Relative paths in the file are looked for from the working directory, then from the file's folder.
+    Raises InputError that names the file and the key.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"The configuration {path} cannot be read ({error.strerror}); check the path.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"The configuration {path} is not text; give a .toml or .json file.") from None
+    try:
+        config = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except ValueError as error:  # both decoders' errors are ValueErrors with the line in their text
+        raise InputError(f"The configuration {path} is not valid {path.suffix.lstrip('.').upper()}: {error}.") from None
+    for setting in settings or []:
+        _set(config, setting)
+    config = complete_config(config, where=str(path))
+    for section, key in (("dataset", "path"), ("split", "file"), ("plan", "file")):
+        if config[section][key]:
+            config[section][key] = str(_locate(config[section][key], path.parent))
+    return config
+
+
+def complete_config(config: dict, where: str = "the configuration") -> dict[str, dict[str, Any]]:
+    """Fill in defaults and check names and values; the given dictionary is left alone.
+
+    Raises InputError that names what is wrong and what there is.
+    """
+    if not isinstance(config, dict):
+        raise InputError(f"{where} must hold sections such as [dataset] and [network]; see the recipes for examples.")
+    completed = copy.deepcopy(DEFAULTS)
+    for section, values in config.items():
+        if section not in DEFAULTS:
+            raise InputError(f"[{section}] in {where} is no section; there are {', '.join(DEFAULTS)}.")
+        if not isinstance(values, dict):
+            raise InputError(f"{section} in {where} must be a section, [{section}], with keys under it.")
+        for key, value in values.items():
+            if key not in DEFAULTS[section] and section not in _OPEN_SECTIONS:
+                raise InputError(f"{section}.{key} in {where} is no setting; there are {', '.join(DEFAULTS[section])}.")
+            completed[section][key] = copy.deepcopy(value)
+    _check(completed, where)
+    return completed
+
+
+def _check(config: dict, where: str) -> None:
+    if not config["dataset"]["path"]:
+        raise InputError(f"{where} names no data; set dataset.path to a folder with images/ and labels/, or another dataset.")
+    for section, values in config.items():
+        for key, value in values.items():
+            name, default = f"{section}.{key}", DEFAULTS[section].get(key)
+            if (section, key) in _CHOICES and value not in _CHOICES[section, key]:
+                raise InputError(f"{name} in {where} is {value!r}; choose one of {', '.join(_CHOICES[section, key])}.")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if isinstance(default, (int, float)) and not isinstance(default, bool) and not number:
+                raise InputError(f"{name} in {where} is {value!r}; it must be a number, such as {default}.")
+            if isinstance(default, list) and not isinstance(value, list):
+                raise InputError(f"{name} in {where} is {value!r}; it must be a list, such as {default}.")
+            if (section, key) in _POSITIVE and value is not None and not (number and value > 0):
+                raise InputError(f"{name} in {where} is {value!r}; it must be greater than 0.")
+            fraction = (section, key) in _FRACTIONS or (section in ("augmentation", "split") and isinstance(default, float))
+            bounded = fraction and key not in ("noise_sd", "translate_mm", "brightness_shift", "contrast_factor")
+            if bounded and not 0 <= value <= 1:
+                raise InputError(f"{name} in {where} is {value!r}; it must be between 0 and 1.")
+    if not 0 <= config["inference"]["overlap"] < 1:
+        raise InputError(f"inference.overlap in {where} must be at least 0 and less than 1.")
+    for key in ("epochs", "iterations_per_epoch", "batch", "validate_every", "seed"):
+        value = config["training"][key]
+        if value is not None and int(value) != value:
+            raise InputError(f"training.{key} in {where} is {value!r}; it must be a whole number.")
+
+
+def _set(config: dict, setting: str) -> None:
+    """Apply one ``section.key=value`` of the command line."""
+    match = re.fullmatch(r"([A-Za-z_]+)\.([\w.\-]+)\s*=(.*)", setting, flags=re.DOTALL)
+    if match is None:
+        raise InputError(f"--set {setting} is not of the form section.key=value, for example training.epochs=20.")
+    section, keys, text = match.group(1), match.group(2).split("."), match.group(3).strip()
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    target = config.setdefault(section, {})
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+    target[keys[-1]] = value
+
+
+def _locate(name: str, folder: Path) -> Path:
+    path = Path(name).expanduser()
+    if path.is_absolute() or path.exists():
+        return path
+    return folder / path if (folder / path).exists() else path

@@ -1,0 +1,55 @@
+"""What happened in each epoch, as a CSV file and as TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from ..files import write_atomically
+
+class History:
+    """Rows of numbers, one an epoch, kept in ``history.csv`` and, where TensorBoard is installed, in ``events/``.
+
+    columns: their names; the first is "epoch". rows: those of an interrupted run that is being resumed; what its files
+    hold beyond them is dropped.
+    """
+
+    def __init__(self, folder: Path, columns: tuple[str, ...], rows: list[dict] | None = None):
+        self._columns = columns
+        self._path = Path(folder) / "history.csv"
+        self.rows: list[dict] = list(rows or [])
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._events = None
+        else:
+            self._events = SummaryWriter(str(Path(folder) / "events"), purge_step=len(self.rows) + 1)
+        self._write()
+
+    @property
+    def has_events(self) -> bool:
+        """Whether TensorBoard events are written (the package is installed)."""
+        return self._events is not None
+
+    def add(self, row: dict) -> None:
+        """Add one epoch's row; a missing value stays empty."""
+        self.rows.append(row)
+        self._write()
+        if self._events is not None:
+            for name in self._columns[1:]:
+                if row.get(name) is not None:
+                    self._events.add_scalar(name, row[name], row["epoch"])
+            self._events.flush()
+
+    def close(self) -> None:
+        """Finish the event file."""
+        if self._events is not None:
+            self._events.close()
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self._path, text.getvalue().encode())

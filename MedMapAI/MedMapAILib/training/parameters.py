@@ -1,0 +1,193 @@
+"""What a person sets to start a training: checked field by field, and turned into a training configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import write_atomically
+from .config import complete_config, read_config
+
+#: Made by a training that was begun in a folder.
+_CONFIGURATIONS = ("config.toml", "config.json")
+
+
+@dataclass(frozen=True)
+class TrainingParameters:
+    """Settings of one training.
+
+    dataset: folder of the cases, or None when they come from the scene; then ``scene_cases`` has a pair of names for each
+    case, (volume, segmentation), None where nothing is chosen yet. output: folder for everything that is made.
+    recipe: a configuration whose other settings are kept.
+    """
+
+    output: str
+    dataset: str | None = None
+    scene_cases: tuple[tuple[str | None, str | None], ...] = ()
+    name: str = "my-model"
+    network: str = "unet"
+    loss: str = "dice-ce"
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    epochs: int = 100
+    validation: float = 0.2
+    device: str = "auto"
+    recipe: str | None = None
+    #: Section [dataset.labels]: value → {"name": …, "color": …}; empty where the data set names its labels itself.
+    labels: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def is_valid(self) -> tuple[bool, str]:
+        """Whether a training can start, and if not, what to do first: (True, "") or (False, sentence)."""
+        reason = self._wrong_with_data() or self._wrong_with_settings() or self._wrong_with_output()
+        return not reason, reason
+
+    def config(self) -> dict[str, dict[str, Any]]:
+        """The training configuration: the recipe's settings, and over them those set here.
+
+        Raises InputError when the recipe cannot be read or a setting is out of its range.
+        """
+        config = read_recipe(self.recipe) if self.recipe else {}
+        for section in ("dataset", "split", "network", "loss", "optimizer", "training", "model"):
+            config.setdefault(section, {})
+        cases = self.dataset or str(dataset_folder(self.output))
+        config["dataset"] = {k: v for k, v in config["dataset"].items() if k not in ("path", "kind")} | {"path": cases}
+        # Colors and terminology of the recipe stay with the segments that keep their names.
+        known = {str(about["name"] if isinstance(about, dict) else about): about for about in config["dataset"].get("labels", {}).values()}
+        config["dataset"]["labels"] = {
+            value: known[about["name"]] if set(about) == {"name"} and about["name"] in known else about
+            for value, about in self.labels.items()
+        }
+        for section, name in (("network", self.network), ("loss", self.loss)):
+            # Options belong to the network or loss that they were written for.
+            if config[section].get("name") != name:
+                config[section] = {"name": name}
+        config["optimizer"] |= {"name": self.optimizer, "learning_rate": self.learning_rate}
+        config["split"] = {k: v for k, v in config["split"].items() if k != "file"} | {"validation": self.validation}
+        config["training"] |= {"epochs": self.epochs, "device": self.device}
+        config["model"] |= {"name": self.name}
+        complete_config(config)
+        return config
+
+    def _wrong_with_data(self) -> str:
+        if self.dataset is not None:
+            if not self.dataset:
+                return "Choose the folder with the training cases."
+            if not Path(self.dataset).exists():
+                return f"There is no folder {self.dataset}; choose the folder with the training cases."
+            return ""
+        for number, (volume, segmentation) in enumerate(self.scene_cases, start=1):
+            if volume is None or segmentation is None:
+                what = "volume" if volume is None else "segmentation"
+                return f"Case {number} has no {what}; choose one or remove the row."
+        if len(self.scene_cases) < 2:
+            return "Add at least 2 cases: one to train on and one to check the model."
+        if len(set(self.scene_cases)) < len(self.scene_cases):
+            return "Two rows hold the same case; remove one of them."
+        return ""
+
+    def _wrong_with_settings(self) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            return "Give the model a name of letters, digits and hyphens."
+        if not self.epochs >= 1:
+            return "Set at least 1 epoch."
+        if not self.learning_rate > 0:
+            return "Set a learning rate greater than 0."
+        if not 0 < self.validation < 1:
+            return "Set a validation part between 0 and 1."
+        if self.recipe and not Path(self.recipe).is_file():
+            return f"There is no recipe {self.recipe}; choose another."
+        return ""
+
+    def _wrong_with_output(self) -> str:
+        if not self.output:
+            return "Choose an output folder."
+        output = Path(self.output)
+        if output.exists() and not output.is_dir():
+            return f"The output {output} is a file; choose a folder."
+        if self.dataset and output.resolve() in (Path(self.dataset).resolve(), Path(self.dataset).resolve() / "images"):
+            return "The output folder is the data folder; choose another, so that the data stay as they are."
+        if stored_config(output) is not None:
+            return "The output folder already holds a training: resume it, or choose another folder."
+        return ""
+
+
+def parse_labels(text: str) -> dict[str, dict[str, str]]:
+    """Section [dataset.labels] of a text such as "1 anterior, 2 posterior": value → {"name": …}; empty for an empty text.
+
+    Raises InputError that names the part that is wrong.
+    """
+    labels: dict[str, dict[str, str]] = {}
+    for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
+        match = re.fullmatch(r"0*([1-9][0-9]*)\s*[:=]?\s*(\S.*)", part)
+        if match is None:
+            raise InputError(f'Write labels as a number and a name, such as "1 anterior, 2 posterior"; {part!r} is not.')
+        value, name = match.groups()
+        if value in labels or name in (about["name"] for about in labels.values()):
+            raise InputError(f"The label {part!r} is there twice; give each number and each name once.")
+        labels[value] = {"name": name}
+    return labels
+
+
+def labels_text(labels: dict[str, Any]) -> str:
+    """The inverse of ``parse_labels`` for section [dataset.labels] of a configuration; colors are left out."""
+    return ", ".join(f"{value} {name}" for value, name in label_names(labels).items())
+
+
+def label_names(labels: dict[str, Any]) -> dict[int, str]:
+    """Value → name of section [dataset.labels], whose entries are names or tables with a name."""
+    return {int(value): about["name"] if isinstance(about, dict) else str(about) for value, about in labels.items()}
+
+
+def dataset_folder(output: str | Path) -> Path:
+    """Where cases from the scene are written, under the output folder."""
+    return Path(output) / "dataset"
+
+
+def stored_config(output: str | Path) -> Path | None:
+    """The configuration of the training that was begun in a folder, or None where none was."""
+    output = Path(output)
+    # config.json is written by the training itself once it has begun; config.toml alone is one that never did.
+    if not (output / "config.json").is_file():
+        return None
+    return next(output / name for name in _CONFIGURATIONS if (output / name).is_file())
+
+
+def can_resume(output: str | Path) -> tuple[bool, str]:
+    """Whether there is a training to resume in a folder, and if not, why: (True, "") or (False, sentence)."""
+    if not output or stored_config(output) is None:
+        return False, "There is no training to resume in the output folder."
+    if (Path(output) / "bundle" / "configs" / "metadata.json").is_file():
+        return False, "The training in the output folder is finished."
+    return True, ""
+
+
+def read_recipe(path: str | Path) -> dict[str, dict[str, Any]]:
+    """The settings of a recipe: all sections of a configuration, complete. Raises InputError."""
+    return read_config(path)
+
+
+def write_config(config: dict[str, dict[str, Any]], path: str | Path) -> None:
+    """Write a configuration as TOML, whole or not at all; settings of None are left out. Raises InputError, RunError."""
+    write_atomically(path, to_toml(config).encode())
+
+
+def to_toml(table: dict[str, Any], name: str = "") -> str:
+    """TOML text of nested dictionaries of texts, numbers, truth values and lists of them.
+
+    JSON's notation of these is TOML's as well, so json writes them.
+    """
+    plain = {k: v for k, v in table.items() if not isinstance(v, dict) and v is not None}
+    tables = {k: v for k, v in table.items() if isinstance(v, dict)}
+    lines = [f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items()]
+    text = "\n".join([*([f"[{name}]"] if name and (plain or not tables) else []), *lines])
+    parts = [text] if text else []
+    parts += [to_toml(value, f"{name}.{_key(key)}" if name else _key(key)).rstrip("\n") for key, value in tables.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)

@@ -1,0 +1,277 @@
+"""A whole training: data, split, plan, network, loop, held-out evaluation, bundle."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..bundle import load_bundle, write_bundle
+from ..datasets import Case, Dataset, open_dataset
+from ..datasets.duplicates import content_hash
+from ..datasets.fingerprint import fingerprint
+from ..datasets.loading import load_case
+from ..datasets.split import Split, make_split, read_split, write_split
+from ..errors import InputError, RunError
+from ..inference.evaluation import evaluate_cases
+from ..inference.predictor import Predictor
+from ..plan import Plan, make_plan, plan_to_dict, read_plan, write_plan
+from ..results import Segment, terminology_entry
+from ..tasks import task_class
+from .card import model_card
+from .config import RESUMABLE_CHANGES, complete_config
+from .loop import Stopped, Trainer, build_network, remove_cache, write_json
+from .samples import PreparedCases
+
+Event = Callable[[dict], None]
+
+#: Colors for segments that name none: Okabe and Ito's, told apart by the color-blind too.
+_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+
+
+def train(
+    config: dict[str, dict[str, Any]],
+    output: str | Path,
+    *,
+    resume: bool = False,
+    on_event: Event = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Path | None:
+    """Train a model and write it as a bundle.
+
+    config: as ``read_config`` gives it, or a dictionary of sections to be completed. output: a folder; it gets config.json,
+    split.json, plan.json, checkpoint.pt, history.csv, events/ and at the end bundle/. resume: go on from the checkpoint
+    there (or begin, where there is none yet). on_event: called with the events of the training (see README). should_stop:
+    asked after each iteration; the run can be resumed afterwards.
+
+    Returns the bundle's folder, or None when it was stopped. Raises InputError before anything is written for a mistake in
+    the configuration or the data; RunError when the training fails, with the last good checkpoint kept.
+    """
+    output = Path(output)
+    config = complete_config(config)
+    _check_output(output, config, resume)
+    dataset = open_dataset(
+        config["dataset"]["path"],
+        kind=config["dataset"]["kind"],
+        labels={int(k): v["name"] if isinstance(v, dict) else v for k, v in config["dataset"]["labels"].items()} or None,
+        patient_pattern=config["dataset"]["patient_pattern"],
+    )
+    split = _split(dataset, config, output)
+    by_name = {case.name: case for case in dataset.cases}
+    train_cases, validation_cases = ([by_name[name] for name in names] for names in (split.train, split.validation))
+    plan, plan_is_new = _plan(dataset, train_cases, config, output, on_event)
+    segments = segments_of(dataset, config["dataset"]["labels"])
+    task = task_class("segmentation")(plan, segments, config["inference"] | config["evaluation"])
+    network = build_network(config, task, len(dataset.channels))
+
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "config.json", config)
+    write_split(split, output / "split.json")
+    if plan_is_new:
+        write_plan(plan, output / "plan.json")
+    cases, validation = (PreparedCases(output / "cache" / part, config["training"]["memory_gb"]) for part in ("train", "validation"))
+    try:
+        _prepare(dataset, task, {"training": (train_cases, cases), "validation": (validation_cases, validation)}, on_event)
+        trainer = Trainer(config, task, network, cases, validation, output, on_event=on_event, should_stop=should_stop)
+        on_event(
+            {
+                "event": "started", "epochs": config["training"]["epochs"], "train_cases": len(cases),
+                "validation_cases": len(validation), "output": str(output), "device": trainer.device_description,
+                "parameters": sum(p.numel() for p in network.parameters()), "resumed_at": trainer.progress["iteration"],
+                "duplicates": list(split.duplicates),
+            }
+        )
+        trained = trainer.run()
+    except Stopped:
+        on_event({"event": "stopped", "reason": f"Stopped as asked; resume to go on. The checkpoint is in {output}."})
+        return None
+    finally:
+        remove_cache(output)
+    bundle, metrics = _write(config, dataset, split, plan, segments, trained, trainer, output, on_event)
+    on_event({"event": "finished", "bundle": str(bundle), "metrics": metrics})
+    return bundle
+
+
+def segments_of(dataset: Dataset, described: dict[str, Any]) -> tuple[Segment, ...]:
+    """The data set's labels as segments, with the configuration's names, colors and SNOMED CT terminology.
+
+    described: section [dataset.labels]: value → name, or value → {name, color "#rrggbb", terminology}. Terminology is a
+    table of "category", "type" and optionally "modifier", each [scheme, code, meaning].
+    """
+    segments = []
+    for number, (value, name) in enumerate(sorted(dataset.labels.items())):
+        about = described.get(str(value), {})
+        about = about if isinstance(about, dict) else {"name": about}
+        color = about.get("color", _COLORS[number % len(_COLORS)])
+        try:
+            rgb = tuple(int(color[n : n + 2], 16) / 255 for n in (1, 3, 5))
+        except (ValueError, TypeError):
+            raise InputError(f"dataset.labels.{value}.color is {color!r}; write it as #rrggbb, such as #E69F00.") from None
+        words = about.get("terminology")
+        if words is not None:
+            words = terminology_entry(**{part: tuple(code) for part, code in words.items()})
+        segments.append(Segment(int(value), about.get("name", name), rgb, words))
+    return tuple(segments)
+
+
+def _check_output(output: Path, config: dict, resume: bool) -> None:
+    stored = output / "config.json"
+    if output.exists() and not output.is_dir():
+        raise InputError(f"The output {output} is a file; choose a folder.")
+    parent = output
+    while not parent.exists():
+        parent = parent.parent
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(f"The output folder {output} cannot be written to ({error.strerror}); choose another.") from None
+    if stored.exists() and not resume:
+        raise InputError(f"{output} already holds a training; resume it (--resume) or choose another folder.")
+    if stored.exists():
+        old = _read_json(stored)
+        changed = [
+            f"{section}.{key}"
+            for section in config
+            for key in {**config[section], **old.get(section, {})}
+            if config[section].get(key) != old.get(section, {}).get(key)
+            and not (section == "training" and key in RESUMABLE_CHANGES)
+            and section not in ("model", "evaluation", "inference")
+        ]
+        if changed:
+            raise InputError(
+                f"The training in {output} was begun with other settings ({', '.join(changed[:5])}); resume it with those, "
+                "or choose another folder."
+            )
+
+
+def _split(dataset: Dataset, config: dict, output: Path) -> Split:
+    if (output / "split.json").exists():
+        return read_split(output / "split.json", dataset)
+    if config["split"]["file"]:
+        return read_split(config["split"]["file"], dataset)
+    return make_split(
+        dataset, validation=config["split"]["validation"], test=config["split"]["test"], seed=config["split"]["seed"]
+    )
+
+
+def _plan(dataset: Dataset, cases: list[Case], config: dict, output: Path, on_event: Event) -> tuple[Plan, bool]:
+    """The plan that is stored, or named, or made from the training cases; and whether it is to be stored.
+
+    Single values of section [plan] go over whatever the plan says.
+    """
+    if (output / "plan.json").exists():
+        return read_plan(output / "plan.json"), False
+    changes = {key: value for key, value in config["plan"].items() if key != "file"}
+    if config["plan"]["file"]:
+        return read_plan(config["plan"]["file"], changes), True
+    on_event({"event": "progress", "fraction": 0.0, "message": "measuring the data"})
+    return make_plan(fingerprint(dataset, cases), changes), True
+
+
+def _prepare(dataset: Dataset, task: Any, parts: dict[str, tuple[list[Case], PreparedCases]], on_event: Event) -> None:
+    for part, (cases, prepared) in parts.items():
+        for number, case in enumerate(cases):
+            on_event(
+                {"event": "progress", "fraction": 0.0, "message": f"preparing {part} case {number + 1} of {len(cases)}"}
+            )
+            image, reference = load_case(case, dataset)
+            prepared.add(task.prepare(image, reference))
+
+
+def _write(config, dataset, split, plan, segments, trained, trainer, output, on_event) -> tuple[Path, dict]:
+    """Write the bundle, score the very file that was written on cases it never saw, and write it again with the scores."""
+    evaluated = "test" if split.test else "validation"
+    names = set(getattr(split, evaluated))
+    cases = [case for case in dataset.cases if case.name in names]
+    settings = config["network"]
+    model = config["model"] | {"name": config["model"]["name"] or output.name}
+    selected = config["training"]["select"] == "best" or config["training"]["early_stopping_epochs"]
+    training = {
+        "network": settings["name"],
+        "parameters": sum(p.numel() for p in trained.parameters()),
+        "epochs": trainer.progress["rows"][-1]["epoch"],
+        "seed": config["training"]["seed"],
+        "device": trainer.device_description,
+        "minutes": sum(row["seconds"] for row in trainer.progress["rows"]) / 60,
+        "selection": "The weights were chosen by their score on the validation part."
+        if selected
+        else "The weights are those of the last epoch; the validation part chose nothing in this run.",
+    }
+    groups = len(split.duplicates)
+    data = {
+        "name": dataset.name,
+        "train": len(split.train),
+        "validation": len(split.validation),
+        "test": len(split.test),
+        "evaluated": evaluated,
+        "duplicates": f"{groups} group(s) of cases with the same voxels were kept in one part each."
+        if groups
+        else "No two cases have the same voxels.",
+    }
+    common = {
+        "network": trained,
+        "network_settings": {
+            "name": settings["name"],
+            "options": {key: value for key, value in settings.items() if key != "name"},
+            "in_channels": len(dataset.channels),
+            "out_channels": len(segments) + 1,
+        },
+        "plan": plan,
+        "task": "segmentation",
+        "segments": segments,
+        "model": model,
+        "inference": dict(config["inference"] | config["evaluation"]),
+        "train": {
+            "config": _without_paths(config),
+            "plan": plan_to_dict(plan),
+            "split": split.to_dict(),
+            "training_images_sha256": sorted(content_hash(case) for case in dataset.cases if case.name in set(split.train)),
+            "history": trainer.progress["rows"],
+        },
+        "versions": {name: importlib.metadata.version(name) for name in ("monai", "torch", "numpy")},
+    }
+    path = output / "bundle"
+    write_bundle(path, metrics={}, card="", **common)
+    summary: dict[str, Any] = {}
+    if cases:
+        predictor = Predictor(load_bundle(path), device=config["training"]["device"])
+        result = evaluate_cases(
+            predictor, dataset, cases, lambda fraction, message: on_event(
+                {"event": "progress", "fraction": fraction, "message": f"evaluating: {message}"}
+            ),
+        )
+        summary = result["summary"]
+        write_json(output / "evaluation.json", result)
+        _write_table(output / "evaluation.csv", result["cases"])
+    metrics = {"measured_on": f"{dataset.name}, {evaluated} part, {len(cases)} cases", **summary}
+    card = model_card(model, segments=segments, data=data, training=training, summary=summary)
+    write_bundle(path, metrics=metrics, card=card, **common)
+    return path, metrics
+
+
+def _without_paths(config: dict) -> dict:
+    """The configuration without the places where its maker keeps data: a bundle is given to others."""
+    public = {section: dict(values) for section, values in config.items()}
+    for section, key in (("dataset", "path"), ("split", "file"), ("plan", "file")):
+        if public[section][key]:
+            public[section][key] = Path(public[section][key]).name
+    return public
+
+
+def _write_table(path: Path, rows: list[dict]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); choose a new output folder and train again.") from None
