@@ -1,0 +1,314 @@
+"""The command line, ``medmapai``.
+
+Exit status: 0 done; 2 the input or the call is wrong, in one line that says what and where; 1 it failed. ``--json`` prints
+one JSON object on standard output and nothing else; progress and messages go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import Cancelled, InputError, RunError
+from .terminal import ProgressBar
+
+RESEARCH_ONLY = "Research use only; not a medical device."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        # Chatter of libraries about themselves is not for users.
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        try:
+            return options.command(options) or 0
+        except InputError as error:
+            _say(f"medmapai: {_one_line(error)}")
+            return 2
+        except RunError as error:
+            _say(f"medmapai: {_one_line(error)}")
+            return 1
+        except (Cancelled, KeyboardInterrupt):
+            _say("medmapai: stopped; nothing was left half-written.")
+            return 1
+        except MemoryError:
+            _say("medmapai: out of memory; close other programs or run on a smaller region (--roi).")
+            return 1
+        except BrokenPipeError:
+            return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medmapai", description="Train, evaluate and run models on medical images. " + RESEARCH_ONLY
+    )
+    parser.add_argument("--version", action="version", version=f"medmapai {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    models = commands.add_parser("models", help="list the models at hand")
+    models.add_argument("--json", action="store_true", help="print JSON")
+    models.set_defaults(command=_models)
+
+    run = commands.add_parser("run", help="run a model on one image")
+    run.add_argument("model", metavar="MODEL", help="a name from `medmapai models`, or a bundle's folder or zip")
+    run.add_argument("input", metavar="INPUT", type=Path, help="a volume file or a DICOM folder")
+    run.add_argument("output", metavar="OUTPUT", type=Path, help="what to write: .seg.nrrd, .nrrd, .nii.gz, .mha")
+    run.add_argument("--reference", type=Path, metavar="R", help="a segmentation or label map to score the result against")
+    run.add_argument(
+        "--roi", metavar="X,Y,Z,DX,DY,DZ", type=_roi, help="run in a box only: its center and size, RAS mm"
+    )
+    run.add_argument("--series", metavar="UID", help="which series of a DICOM folder with several")
+    run.add_argument("--frame", type=int, metavar="N", help="which frame of a 4D file, from 0")
+    _add_device(run)
+    run.add_argument("--scene", type=Path, metavar="OUT.mrb", help="write image and result as a Slicer scene, too")
+    run.add_argument("--picture", type=Path, metavar="OUT.png", help="write a picture of slices and 3D view, too")
+    run.add_argument("--json", action="store_true", help="print JSON")
+    run.set_defaults(command=_run)
+
+    train = commands.add_parser("train", help="train a model")
+    train.add_argument("config", metavar="CONFIG", type=Path, help="a .toml or .json configuration")
+    train.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting")
+    train.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for checkpoints and bundle")
+    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR")
+    train.add_argument("--events", action="store_true", help="print events as JSON lines on standard output")
+    train.add_argument("--json", action="store_true", help="print JSON at the end")
+    train.set_defaults(command=_train)
+
+    evaluate = commands.add_parser("evaluate", help="score a model on a data set")
+    evaluate.add_argument("model", metavar="MODEL", help="a name from `medmapai models`, or a bundle's folder or zip")
+    evaluate.add_argument("dataset", metavar="DATASET", type=Path, help="a data set's folder or list")
+    evaluate.add_argument(
+        "--split",
+        default="held-out",
+        choices=("held-out", "all", "train", "validation", "test"),
+        help="which cases; held-out (default): all that the model was not trained on, told by their voxels",
+    )
+    _add_device(evaluate)
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.set_defaults(command=_evaluate)
+    return parser
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda:0 or mps")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+
+
+def _models(options: argparse.Namespace) -> None:
+    from .bundle import list_bundles
+
+    problems: list[str] = []
+    bundles = list_bundles(problems)
+    for problem in problems:
+        _say(f"medmapai: left out: {problem}")
+    if options.json:
+        _print_json(
+            {
+                "models": [
+                    {
+                        "name": b.name, "title": b.title, "task": b.task, "modality": b.modality,
+                        "segments": [s.name for s in b.segments], "size_bytes": b.size_bytes, "metrics": b.metrics,
+                        "path": str(b.path),
+                    }
+                    for b in bundles
+                ]
+            }
+        )
+        return
+    rows = [("name", "task", "modality", "size", "held-out metrics")]
+    for b in bundles:
+        numbers = [f"{k} {v['mean']:.3f}" for k, v in b.metrics.items() if isinstance(v, dict) and ":" not in k]
+        rows.append((b.name, b.task, b.modality, f"{b.size_bytes / 1e6:.1f} MB", ", ".join(numbers[:3]) or "not measured"))
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _run(options: argparse.Namespace) -> None:
+    from .results import check_writable_segmentation
+
+    check_writable_segmentation(options.output)
+    for extra, ending in ((options.scene, ".mrb"), (options.picture, ".png")):
+        if extra is not None and extra.suffix.lower() != ending:
+            raise InputError(f"{extra} must end in {ending}; rename it.")
+    from .bundle import load_bundle
+    from .image import check_same_geometry, read_image
+    from .inference.predictor import Predictor
+    from .results import read_segmentation, write_segmentation
+
+    bundle = load_bundle(options.model)
+    image = read_image(options.input, series=options.series, frame=options.frame)
+    reference = None
+    if options.reference is not None:
+        reference = read_segmentation(options.reference, segments=bundle.info.segments)
+        check_same_geometry(image, reference, str(options.input), str(options.reference))
+    predictor = Predictor(bundle, options.device, options.precision)
+    with ProgressBar() as bar:
+        result = predictor.predict(image, roi=options.roi, progress=bar)
+    report: dict[str, Any] = {
+        "model": bundle.info.name,
+        "output": str(options.output),
+        "device": predictor.device_description,
+        "seconds": round(predictor.seconds, 3),
+        "volumes_ml": {name: round(volume, 4) for name, volume in result.volumes_ml().items()},
+        "centroids_ras_mm": {name: [round(x, 2) for x in point] for name, point in result.centroids_ras().items()},
+        "notes": list(result.notes),
+        "warning": RESEARCH_ONLY,
+    }
+    if reference is not None:
+        report["metrics"] = predictor.task.evaluate(result, reference)
+    write_segmentation(result, options.output)
+    if options.scene is not None or options.picture is not None:
+        _show_in_scene(options, image, result)
+    if options.json:
+        _print_json(report)
+        return
+    for name, volume in report["volumes_ml"].items():
+        where = report["centroids_ras_mm"].get(name)
+        place = f"centered at {', '.join(f'{x:.1f}' for x in where)} mm (RAS)" if where else "not found"
+        print(f"{name}: {volume:.2f} mL, {place}")
+    for name, value in report.get("metrics", {}).get("mean", {}).items():
+        print(f"mean {name}: {'not defined' if value is None else format(value, '.4g')}")
+    for note in report["notes"]:
+        _say(note)
+    print(f"{options.output}  ({RESEARCH_ONLY})")
+
+
+def _show_in_scene(options: argparse.Namespace, image: Any, result: Any) -> None:
+    from . import mrml, standalone_scene
+
+    standalone_scene.start()
+    stem = options.input.name.split(".")[0] or "Image"
+    volume = mrml.volume_node_from_image(image, name=stem)
+    segmentation = mrml.node_from_segmentation(result, name=f"{stem} segmentation", referenceVolumeNode=volume)
+    if options.scene is not None:
+        standalone_scene.save_scene(options.scene)
+    if options.picture is not None:
+        centers = list(result.centroids_ras().values())
+        center = [sum(axis) / len(centers) for axis in zip(*centers, strict=True)] if centers else None
+        standalone_scene.render(options.picture, volume, [segmentation], center)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .training.config import read_config
+    from .training.run import train
+
+    stop = False
+
+    def ask_to_stop(signum: int, frame: Any) -> None:
+        nonlocal stop
+        stop = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask_to_stop)
+    config = read_config(options.config, options.set)
+    last: dict = {}
+
+    with ProgressBar() as bar:
+
+        def on_event(event: dict) -> None:
+            last.update(event)
+            if options.events:
+                print(json.dumps(event, default=str), flush=True)
+            elif event["event"] == "progress":
+                bar(event["fraction"], event["message"])
+            elif event["event"] == "epoch":
+                bar.line(_epoch_line(event, config["training"]["epochs"]))
+            elif event["event"] == "started":
+                bar.line(
+                    f"{event['train_cases']} cases for training, {event['validation_cases']} for validation, "
+                    f"{event['parameters']:,} parameters, on {event['device']}"
+                )
+                for group in event["duplicates"]:
+                    bar.line(f"the same voxels under several names, kept in one part: {', '.join(map(str, group))}")
+            elif event["event"] == "stopped":
+                bar.line(event["reason"])
+
+        try:
+            bundle = train(config, options.output, resume=options.resume, on_event=on_event, should_stop=lambda: stop)
+        except (InputError, RunError) as error:
+            if options.events:
+                print(json.dumps({"event": "failed", "reason": _one_line(error)}), flush=True)
+            raise
+    if options.json:
+        _print_json({"bundle": str(bundle) if bundle else None, **{k: last.get(k) for k in ("event", "metrics")}})
+    elif bundle is not None and not options.events:
+        print(f"{bundle}  ({RESEARCH_ONLY})")
+    return 0
+
+
+def _epoch_line(event: dict, epochs: int) -> str:
+    parts = [f"epoch {event['epoch']} of {epochs}", f"loss {event['train_loss']:.4f}"]
+    for key, value in event.items():
+        if key.startswith("validation_") and value is not None:
+            parts.append(f"{key.replace('_', ' ')} {value:.4f}")
+    return ", ".join([*parts, f"{event['seconds']:.0f} s"])
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from .bundle import load_bundle
+    from .datasets import open_dataset
+    from .inference.evaluation import choose_cases, evaluate_cases
+    from .inference.predictor import Predictor
+
+    bundle = load_bundle(options.model)
+    dataset = open_dataset(options.dataset, labels={s.value: s.name for s in bundle.info.segments})
+    cases, said = choose_cases(bundle, dataset, options.split)
+    _say(said)
+    predictor = Predictor(bundle, options.device, options.precision)
+    with ProgressBar() as bar:
+        result = evaluate_cases(predictor, dataset, cases, bar)
+    report = {
+        "model": bundle.info.name, "dataset": str(options.dataset), "split": options.split, "cases_chosen": said,
+        "device": predictor.device_description, **result,
+    }
+    if options.json:
+        _print_json(report)
+        return
+    for name, value in result["summary"].items():
+        print(f"{name}: {value['mean']:.4g} ({value['low']:.4g} to {value['high']:.4g}), {value['cases']} cases")
+
+
+def _roi(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    try:
+        numbers = tuple(float(part) for part in text.replace(" ", "").split(","))
+        if len(numbers) != 6:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a box; give six numbers in mm, X,Y,Z,DX,DY,DZ (center and size, RAS), with an = sign if the "
+            "first is negative: --roi=-26,-22,-14,40,60,45"
+        ) from None
+    return numbers[:3], numbers[3:]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _show_warning(message: Any, category: Any, filename: str, *rest: Any) -> None:
+    _say(f"medmapai: {_one_line(message)}")
+
+
+def _one_line(error: Any) -> str:
+    return " ".join(str(error).split())
+
+
+# Libraries that print while they are imported would break --json.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
