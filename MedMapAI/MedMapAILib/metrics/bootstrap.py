@@ -1,0 +1,44 @@
+"""How far a mean over cases could lie from the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import InputError
+
+#: Numbers drawn at a time, to bound memory.
+_AT_ONCE = 1_000_000
+
+
+def bootstrap_interval(
+    values: Sequence[float], confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float, float]:
+    """The mean of values, one for each case, and its percentile bootstrap interval: (mean, low, high).
+
+    Cases are drawn with replacement ``resamples`` times, and the interval holds the central share ``confidence`` of the
+    means (Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13). The same seed gives the same
+    interval. A single value is its own interval: it says nothing about the spread.
+    Raises InputError when there are no values, when one is not finite, or for settings that make no sense.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or numbers.size == 0:
+        raise InputError("There are no values to take the mean of; evaluate at least one case.")
+    if not np.isfinite(numbers).all():
+        raise InputError(f"Value {int(np.argmin(np.isfinite(numbers)))} is not finite; leave undefined values out.")
+    if not 0 < confidence < 1 or resamples < 1:
+        raise InputError(
+            f"A bootstrap with confidence {confidence} and {resamples} resamples makes no sense; "
+            "give a confidence between 0 and 1, and one resample or more."
+        )
+    random = np.random.default_rng(seed)
+    block = max(1, _AT_ONCE // numbers.size)
+    means = np.concatenate(
+        [
+            numbers[random.integers(numbers.size, size=(min(block, resamples - done), numbers.size))].mean(axis=1)
+            for done in range(0, resamples, block)
+        ]
+    )
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(numbers.mean()), float(low), float(high)

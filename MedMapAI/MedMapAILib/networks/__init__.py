@@ -1,0 +1,105 @@
+"""The networks there are; one family a file, one line each in this table. Importing it imports no torch.
+
+A network maps (B, C, *S) to logits (B, K, *S), for two or three spatial axes whose sizes are multiples of
+``size_divisor``. While it trains with deep supervision it gives a list of logits, from fine to coarse, each at its own
+resolution.
+
+A family's file has three functions: ``definition`` (the network for inference as a MONAI bundle writes it down),
+``build`` (the same network, made to be trained) and ``size_divisor``; the keyword arguments of ``build`` that have
+defaults are the options.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_FILES = {
+    "fcn": "fcn",
+    "unet": "unet",
+    "attention-unet": "attention_unet",
+    "residual-unet": "residual_unet",
+    "segresnet": "segresnet",
+}
+
+#: What a bundle's ``network_def`` may name as ``_target_``.
+TARGETS = frozenset(
+    {
+        "MedMapAILib.networks.fcn.FCN",
+        "monai.networks.nets.AttentionUnet",
+        "monai.networks.nets.DynUNet",
+        "monai.networks.nets.SegResNetDS",
+    }
+)
+
+
+def build(name: str, *, spatial_dims: int, in_channels: int, out_channels: int, **options: Any) -> nn.Module:
+    """A new network with random weights (from torch's global generator), float32, on the CPU, in training mode.
+
+    spatial_dims: 2 or 3. in_channels: of the image. out_channels: background and one a segment.
+    options: see the ``build`` function of the family's file; lists as read from JSON or TOML are fine.
+    Raises InputError for an unknown name or option, listing what there is, and for a value that makes no network.
+    """
+    family = _checked(name, spatial_dims, options)
+    if in_channels < 1 or out_channels < 1:
+        raise InputError(
+            f"Network {name!r} cannot have {in_channels} input and {out_channels} output channels; "
+            "give at least one of each."
+        )
+    return family.build(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels, **options)
+
+
+def definition(name: str, *, spatial_dims: int, in_channels: int, out_channels: int, **options: Any) -> dict[str, Any]:
+    """The network for inference as a MONAI bundle's ``network_def``: ``{"_target_": class, keyword: JSON value, …}``.
+
+    The class loads the weights of ``build`` with the same arguments, but for the heads that only deep supervision uses.
+    Raises InputError as ``build``.
+    """
+    family = _checked(name, spatial_dims, options)
+    return family.definition(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels, **options)
+
+
+def size_divisor(name: str, *, spatial_dims: int, **options: Any) -> tuple[int, ...]:
+    """What the size of the input must be a multiple of, voxels, one number for each spatial axis.
+
+    Every such size works, down to the divisor itself. Raises InputError as ``build``.
+    """
+    return _checked(name, spatial_dims, options).size_divisor(spatial_dims=spatial_dims, **options)
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """The options of a network and their defaults. Raises InputError for an unknown name."""
+    parameters = inspect.signature(_family(name).build).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+#: Name → builder.
+NETWORKS: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _FILES}
+
+
+def _family(name: str) -> ModuleType:
+    if name not in _FILES:
+        raise InputError(f"There is no network {name!r}; choose one of {', '.join(_FILES)}.")
+    return importlib.import_module(f".{_FILES[name]}", __package__)
+
+
+def _checked(name: str, spatial_dims: int, options: dict[str, Any]) -> ModuleType:
+    family, known = _family(name), options_of(name)
+    if spatial_dims not in (2, 3):
+        raise InputError(f"Network {name!r} cannot have {spatial_dims} spatial dimensions; choose 2 or 3.")
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise InputError(f"Network {name!r} has no option {unknown[0]!r}; there are {', '.join(known)}.")
+    return family
+
+
+__all__ = ["NETWORKS", "TARGETS", "build", "definition", "options_of", "size_divisor"]
