@@ -1,0 +1,251 @@
+"""Which cases a model learns from, is watched on and is tested on: by patient, repeatable, stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import write_atomically
+from .dataset import Case, Dataset, listed
+from .duplicates import find_duplicates
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of cases in each part, sorted.
+
+    seed: what the split was drawn with. duplicates: one {"cases": names, "crossed": bool} for each group of cases with
+    the same voxels; crossed says that they would lie in different parts had they not been found. notes: sentences about
+    the split for the user.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...] = ()
+    seed: int | None = None
+    duplicates: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def make_split(
+    dataset: Dataset,
+    validation: float = 0.2,
+    test: float = 0.0,
+    seed: int = 0,
+    progress: Callable[[float, str], None] | None = None,
+) -> Split:
+    """Draw a split.
+
+    validation, test: share of the cases, 0 to <1. All cases of a patient, and all cases with the same voxels, go into
+    the same part. The draw depends on the seed and the patients' identifiers alone: not on the order of files, the
+    platform or the version of a library. Where the data set brings its own parts (column split of a table), those are
+    taken, and only a validation part that is missing is drawn from the training cases. Raises InputError where the
+    shares are wrong, there are too few patients, or a patient lies in two given parts.
+    """
+    _check_fractions(validation, test)
+    if not dataset.cases:
+        raise InputError(f"The data set {dataset.name} has no cases to split.")
+    duplicates = find_duplicates(dataset.cases, dataset.name, progress)
+    given: dict[str, str] = dataset.source.get("split", {})
+    alone = {case.name: case.patient for case in dataset.cases}
+    together = _merged(alone, duplicates)
+    if given:
+        _check_patients(dataset.cases, given, "the column split")
+        parts = _given_parts(given, together, validation, seed, dataset.name)
+        before = given
+    else:
+        parts = _drawn_parts(together, validation, test, seed, dataset.name)
+        before = parts if together == alone else _drawn_parts(alone, validation, test, seed, dataset.name)
+    groups = tuple(
+        {"cases": list(group), "crossed": len({before.get(name, "train") for name in group}) > 1}
+        for group in duplicates
+    )
+    notes = []
+    if groups:
+        crossed = [group for group in groups if group["crossed"]]
+        notes.append(
+            f"{len(groups)} group(s) of cases have the same voxels "
+            f"({listed(' = '.join(g['cases']) for g in groups)}); each is kept in one part as one patient, "
+            f"{len(crossed)} of them would have lain in two parts."
+        )
+    return Split(*(_names(parts, part) for part in PARTS), seed=seed, duplicates=groups, notes=tuple(notes))
+
+
+def write_split(split: Split, path: str | Path) -> None:
+    """Write a split as JSON, whole or not at all. Raises as ``files.atomic_file``."""
+    write_atomically(path, (json.dumps(split.to_dict(), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_split(path: str | Path, dataset: Dataset) -> Split:
+    """Read a split of a data set from JSON.
+
+    Cases of the data set that it does not name are in no part; a note says so. Raises InputError where it is not a
+    split, names cases that are not there, names one twice, or puts a patient into two parts.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"The split {path} cannot be read ({error.strerror}); check the path.") from None
+    except ValueError as error:
+        raise InputError(f"The split {path} is not valid JSON ({error}); correct it.") from None
+    if not isinstance(content, dict) or not {"train", "validation"} <= set(content):
+        raise InputError(f"The split {path} must hold lists of case names under train and validation (and test).")
+    named: dict[str, str] = {}
+    for part in PARTS:
+        names = content.get(part, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{part!r} in the split {path} must be a list of case names.")
+        twice = sorted(name for name in names if name in named) + [n for n in sorted(set(names)) if names.count(n) > 1]
+        if twice:
+            raise InputError(f"The split {path} names cases twice ({listed(twice)}); put each into one part.")
+        named |= dict.fromkeys(names, part)
+    if not content["train"]:
+        raise InputError(f"The split {path} has no training cases; name some under train.")
+    known = {case.name for case in dataset.cases}
+    gone = sorted(set(named) - known)
+    if gone:
+        raise InputError(
+            f"The split {path} names {len(gone)} case(s) that the data set {dataset.name} does not have "
+            f"({listed(gone)}); bring them back or make a new split."
+        )
+    _check_patients(dataset.cases, named, f"the split {path}")
+    left_out = sorted(known - set(named))
+    notes = [note for note in content.get("notes", []) if isinstance(note, str) and not note.endswith(_IN_NO_PART)]
+    if left_out:
+        notes.append(f"{len(left_out)} case(s) ({listed(left_out)}) {_IN_NO_PART}")
+    duplicates = content.get("duplicates", [])
+    return Split(
+        *(tuple(sorted(content.get(part, []))) for part in PARTS),
+        seed=content.get("seed"),
+        duplicates=tuple(duplicates) if isinstance(duplicates, list) else (),
+        notes=tuple(notes),
+    )
+
+
+_IN_NO_PART = "are in no part of the stored split and are not used."
+
+
+def with_duplicates(split: Split, dataset: Dataset) -> Split:
+    """A split that a person made, with the groups of cases of the same voxels found and those across parts noted."""
+    part_of = {name: part for part in PARTS for name in getattr(split, part)}
+    found = find_duplicates([case for case in dataset.cases if case.name in part_of], dataset.name)
+    groups = tuple({"cases": list(group), "crossed": len({part_of[name] for name in group}) > 1} for group in found)
+    crossed = [" = ".join(group["cases"]) for group in groups if group["crossed"]]
+    notes = split.notes
+    if crossed:
+        notes = (
+            *notes,
+            f"The given split has the same voxels in several parts ({listed(crossed)}); its scores are too good.",
+        )
+    return replace(split, duplicates=groups, notes=notes)
+
+
+def _check_fractions(validation: float, test: float) -> None:
+    for name, value in (("validation", validation), ("test", test)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+            raise InputError(f"split.{name} is {value!r}; it is a share of the cases, a number from 0 to less than 1.")
+    if validation + test >= 1:
+        raise InputError(
+            f"split.validation and split.test are {validation:g} and {test:g}, which leaves nothing to train on; "
+            "their sum must be less than 1."
+        )
+
+
+def _check_patients(cases: Iterable[Case], parts: dict[str, str], where: str) -> None:
+    of_patient: dict[str, set[str]] = {}
+    for case in cases:
+        if case.name in parts:
+            of_patient.setdefault(case.patient, set()).add(parts[case.name])
+    divided = sorted(patient for patient, found in of_patient.items() if len(found) > 1)
+    if divided:
+        raise InputError(
+            f"{len(divided)} patient(s) have cases in more than one part of {where} ({listed(divided)}); put all "
+            "cases of a patient into the same part."
+        )
+
+
+def _merged(patients: dict[str, str], duplicates: tuple[tuple[str, ...], ...]) -> dict[str, str]:
+    """Case → patient, with the patients of each group of equal cases made one (the first of them by name)."""
+    parent = {patient: patient for patient in patients.values()}
+
+    def root(patient: str) -> str:
+        while parent[patient] != patient:
+            patient = parent[patient]
+        return patient
+
+    for group in duplicates:
+        roots = sorted({root(patients[name]) for name in group})
+        for other in roots[1:]:
+            parent[other] = roots[0]
+    return {name: root(patient) for name, patient in patients.items()}
+
+
+def _drawn_parts(patients: dict[str, str], validation: float, test: float, seed: int, where: str) -> dict[str, str]:
+    """Case → part. Patients come in the order of a hash of seed and identifier; test is filled first, then
+    validation.
+    """
+    cases_of: dict[str, list[str]] = {}
+    for name, patient in sorted(patients.items()):
+        cases_of.setdefault(patient, []).append(name)
+    needed = 1 + (validation > 0) + (test > 0)
+    if len(cases_of) < needed:
+        asked = " and ".join(part for part, share in (("a validation", validation), ("a test", test)) if share > 0)
+        raise InputError(
+            f"The data set {where} has {len(cases_of)} patient(s), too few for a training and {asked} part without a "
+            f"patient in two of them; at least {needed} are needed: add patients, or set the share of a part to 0."
+        )
+    order = sorted(cases_of, key=lambda patient: (_hash(seed, patient), patient))
+    parts: dict[str, str] = {}
+    for part, share in (("test", test), ("validation", validation)):
+        # Halves up, as people round; Python's own round() takes 2.5 to 2.
+        wanted = max(1, math.floor(share * len(patients) + 0.5)) if share > 0 else 0
+        needed -= share > 0
+        taken = 0
+        while taken < wanted and len(order) > needed:
+            names = cases_of[order[0]]
+            # A patient with many cases goes in only if that brings the part nearer to its size.
+            if taken and taken + len(names) - wanted > wanted - taken:
+                break
+            parts |= dict.fromkeys(names, part)
+            taken += len(names)
+            order.pop(0)
+    for patient in order:
+        parts |= dict.fromkeys(cases_of[patient], "train")
+    return parts
+
+
+def _given_parts(
+    given: dict[str, str], patients: dict[str, str], validation: float, seed: int, where: str
+) -> dict[str, str]:
+    """The parts that the data set brings, with equal cases in the most protected of theirs."""
+    strongest: dict[str, str] = {}
+    for name, patient in patients.items():
+        strongest[patient] = max(strongest.get(patient, "train"), given[name], key=PARTS.index)
+    parts = {name: strongest[patient] for name, patient in patients.items()}
+    training = {name: patient for name, patient in patients.items() if parts[name] == "train"}
+    if not training:
+        raise InputError(f"The column split of {where} leaves no training cases; mark some rows as train.")
+    if "validation" not in given.values() and validation > 0:
+        parts |= _drawn_parts(training, validation, 0.0, seed, where)
+    return parts
+
+
+def _hash(seed: int, patient: str) -> str:
+    return hashlib.sha256(f"{int(seed)}:{patient}".encode()).hexdigest()
+
+
+def _names(parts: dict[str, str], part: str) -> tuple[str, ...]:
+    return tuple(sorted(name for name, own in parts.items() if own == part))
