@@ -159,7 +159,7 @@ def bad_files(folder):
         broken = good.copy()
         broken[3, 4, 5] = value
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(broken), str(add(name, name)))
-    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.full((9, 9, 9), 7.0)), str(add("flat.mha", "constant")))
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.full((9, 9, 9), 7.0)), str(add("flat.mha", "same value")))
     path = add("zero.nrrd", "zero.nrrd")
     header = "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 2 2 2\n"
     header += "space directions: (0,0,0) (0,1,0) (0,0,1)\nkinds: domain domain domain\nendian: little\nencoding: raw\n"

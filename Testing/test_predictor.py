@@ -10,7 +10,6 @@ from MedMapAILib.inference.predictor import Predictor
 from MedMapAILib.inference.sliding_window import SlidingWindow
 from MedMapAILib.training.run import train
 from orders import every_axis_order, rotation
-from scipy import ndimage
 from synthetic import ball_and_box, small_config, write_dataset
 
 
@@ -22,6 +21,8 @@ def predictor(tmp_path_factory):
     config["network"] = {"name": "unet", "filters": [8, 16, 16]}
     config["optimizer"] = {"learning_rate": 0.01}
     config["training"]["ema_decay"] = 0.9
+    # Fixed numbers, so that how much of the surroundings is in the picture plays no part in the geometry tests.
+    config["plan"]["normalization"] = {"kind": "ct", "clip": [0, 250], "mean": 100, "sd": 20}
     return Predictor(load_bundle(train(config, folder / "out")))
 
 
@@ -32,6 +33,7 @@ def test_it_has_learned_something(predictor):
     assert overlap > 0.8
 
 
+@pytest.mark.slow
 def test_48_axis_orders_give_the_same_answer_voxel_for_voxel(predictor):
     voxels, _, affine = ball_and_box(101, shape=(25, 23, 30), spacing=1.3)
     expected = predictor.predict(make_image(voxels[None], affine)).labels
@@ -44,27 +46,25 @@ def test_48_axis_orders_give_the_same_answer_voxel_for_voxel(predictor):
 
 @pytest.mark.parametrize(("axis", "degrees"), [((0, 0, 1), 20), ((1, 1, 0), 35), ((1, -2, 3), 50)])
 def test_oblique_storage_gives_the_same_physical_answer(predictor, axis, degrees):
-    """A smooth volume sampled on an upright and on a turned grid: the answers agree to Dice 0.99 at the same points."""
+    """A soft ball sampled on an upright and on a turned grid, and a network that knows a ball by its brightness."""
     center = np.array([24.0, 24.0, 24.0])
 
-    def volume(affine, shape):
-        points = np.indices(shape).reshape(3, -1)
-        points = affine[:3, :3] @ points + affine[:3, 3:]
-        distance = np.linalg.norm(points - center[:, None], axis=0)
-        return (100 + 60 / (1 + np.exp((distance - 12) / 2))).reshape(1, *shape).astype(np.float32)
+    def distance(affine, shape):
+        points = affine[:3, :3] @ np.indices(shape).reshape(3, -1) + affine[:3, 3:]
+        return np.linalg.norm(points - center[:, None], axis=0).reshape(shape)
 
-    upright = np.eye(4)
+    def network(x):
+        inside = x - (50 - 100) / 20
+        return torch.cat([-inside, inside, torch.full_like(inside, -9)], dim=1)
+
     tilted = np.eye(4)
     tilted[:3, :3] = rotation(axis, degrees)
     tilted[:3, 3] = center - tilted[:3, :3] @ np.array([29.5, 29.5, 29.5])
-    one = predictor.predict(make_image(volume(upright, (48, 48, 48)), upright))
-    other = predictor.predict(make_image(volume(tilted, (60, 60, 60)), tilted))
-    # Compare where both are defined: at the upright grid's voxels, half a voxel is the best that labels can say.
-    mapping = np.linalg.inv(tilted) @ upright
-    fine = ndimage.affine_transform((other.labels == 1).astype(np.float32), mapping[:3, :3], mapping[:3, 3], (48, 48, 48), order=1)
-    answer, again = one.labels == 1, fine >= 0.5
-    assert answer.sum() > 500
-    assert 2 * (answer & again).sum() / (answer.sum() + again.sum()) >= 0.99
+    for affine, shape in ((np.eye(4), (48, 48, 48)), (tilted, (60, 60, 60))):
+        away = distance(affine, shape)
+        image = make_image(100 / (1 + np.exp((away[None] - 14) / 2)), affine)
+        answer, truth = predictor.task.predict(network, image).labels == 1, away < 14
+        assert 2 * (answer & truth).sum() / (answer.sum() + truth.sum()) >= 0.99
 
 
 def test_a_volume_smaller_than_the_patch_works(predictor):
@@ -87,7 +87,7 @@ def test_wrong_number_of_channels_is_refused(predictor):
 
 
 def test_a_constant_image_is_refused(predictor):
-    with pytest.raises(InputError, match="constant"):
+    with pytest.raises(InputError, match="constant|same value"):
         predictor.predict(make_image(np.ones((1, 16, 16, 16)), np.eye(4)))
 
 

@@ -79,7 +79,7 @@ def test_oblique_volume_stands_upright_on_the_model_grid():
     points = matrix[:3, :3] @ indices + matrix[:3, 3:]
     inverse = np.linalg.inv(affine)
     source = inverse[:3, :3] @ points + inverse[:3, 3:]
-    inside = np.all((source > 5) & (source < np.array([[50], [44], [48]]) - 6), axis=0)
+    inside = np.all((source > 9) & (source < np.array([[50], [44], [48]]) - 10), axis=0)
     assert inside.sum() > 10000
     assert np.abs(model.numpy().ravel() - field(points))[inside].max() < 2e-3
 

@@ -187,10 +187,15 @@ def write_bundle(
     inference_network = _network(plan, network_settings)
     names = set(inference_network.state_dict())
     # Heads that only training uses (deep supervision) stay behind.
-    weights = {
-        key: value.detach().cpu().half() if half and value.is_floating_point() else value.detach().cpu()
-        for key, value in network.state_dict().items() if key in names
-    }
+    # MONAI's networks name some tensors twice. Converted once, they are also stored once.
+    converted: dict[int, torch.Tensor] = {}
+    weights: dict[str, torch.Tensor] = {}
+    for key, value in network.state_dict().items():
+        if key in names:
+            if value.data_ptr() not in converted:
+                copy = value.detach().cpu().clone()
+                converted[value.data_ptr()] = copy.half() if half and copy.is_floating_point() else copy
+            weights[key] = converted[value.data_ptr()]
     labels = {"0": "background"} | {str(n): s.name for n, s in enumerate(segments, start=1)}
     channels = network_settings["in_channels"]
     metadata = {

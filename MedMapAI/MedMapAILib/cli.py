@@ -230,8 +230,8 @@ def _train(options: argparse.Namespace) -> int:
                     f"{event['train_cases']} cases for training, {event['validation_cases']} for validation, "
                     f"{event['parameters']:,} parameters, on {event['device']}"
                 )
-                for group in event["duplicates"]:
-                    bar.line(f"the same voxels under several names, kept in one part: {', '.join(map(str, group))}")
+                for note in event["notes"]:
+                    bar.line(note)
             elif event["event"] == "stopped":
                 bar.line(event["reason"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -10,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import InputError, RunError
+
+#: How the names of unfinished files begin; a process that is killed leaves one behind.
+TEMPORARY = ".medmapai-"
 
 
 @contextlib.contextmanager
@@ -20,19 +24,7 @@ def atomic_file(path: str | Path, suffix: str | None = None) -> Iterator[Path]:
     Raises InputError when the folder is missing or cannot be written to, RunError when the disk fails on the way.
     """
     path = Path(path)
-    folder = path.parent
-    if not folder.is_dir():
-        raise InputError(f"The folder {folder} does not exist, so {path.name} cannot be written there; create it or choose another.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file to write.")
-    try:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".medmapai-", suffix=suffix or "".join(path.suffixes[-2:]))
-    except OSError as error:
-        raise InputError(
-            f"The folder {folder} cannot be written to ({error.strerror}); choose another place for {path.name}."
-        ) from None
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _new_file(path, "".join(path.suffixes[-2:]) if suffix is None else suffix)
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -43,11 +35,14 @@ def atomic_file(path: str | Path, suffix: str | None = None) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
     except OSError as error:
-        raise RunError(
-            f"{path} could not be written ({error.strerror or error}); nothing was left behind. Check the free space and try again."
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: str | Path) -> None:
+    """Find out whether a file could be written at ``path``. Raises InputError when not."""
+    _new_file(Path(path), "").unlink()
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -80,3 +75,26 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _new_file(path: Path, suffix: str) -> Path:
+    """An empty file of a name of its own in the folder of ``path``."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file to write.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: there is no folder {path.parent}; create it or choose another.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=suffix)
+    except OSError as error:
+        raise _not_written(path, error) from None
+    os.close(handle)
+    return Path(name)
+
+
+def _not_written(path: Path, error: OSError) -> Exception:
+    """The sentence for an operating system's refusal to write ``path``."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return RunError(f"{path} was not written: the disk is full; nothing was left behind.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
+        return InputError(f"{path} cannot be written: the folder {path.parent} does not allow it; choose another one.")
+    return RunError(f"{path} was not written: {error.strerror or error}; nothing was left behind.")

@@ -102,7 +102,7 @@ def model_grid(grid: Grid, plan: Plan) -> Grid:
             return grid
         extent = np.asarray(grid.shape) * grid.spacing
         directions = grid.affine[:3, :3] / grid.spacing
-    shape = np.maximum(1, np.round(extent / spacing)).astype(int)
+    shape = np.maximum(1, np.round(np.round(extent / spacing, 6))).astype(int)
     middle = grid.affine[:3, :3] @ ((np.asarray(grid.shape) - 1) / 2) + grid.affine[:3, 3]
     affine = np.eye(4)
     affine[:3, :3] = directions * spacing
@@ -118,7 +118,8 @@ def resample(array: np.ndarray, source: Grid, target: Grid, interpolation: str, 
     """
     if source.shape == target.shape and np.allclose(source.affine, target.affine, rtol=0, atol=1e-6):
         return array
-    mapping = np.linalg.inv(source.affine) @ target.affine
+    # Rounded, so that the last bits of two affines that say the same do not make two answers.
+    mapping = np.round(np.linalg.inv(source.affine) @ target.affine, 9)
     mode = {"mode": "nearest"} if fill is None else {"mode": "grid-constant", "cval": fill}
     # A diagonal matrix given as a vector takes scipy's separable path, several times as fast.
     matrix = mapping[:3, :3]

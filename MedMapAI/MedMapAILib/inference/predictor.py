@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from ..bundle import Bundle
 from ..devices import choose_device, choose_precision, describe
 from ..errors import InputError
+from ..image import check_not_constant
 from ..networks import size_divisor
 from ..preprocessing import Grid, crop_to_roi
 from ..results import Segmentation
@@ -66,6 +67,7 @@ class Predictor:
             )
         source = Grid.of(image)
         part, slices = (image, None) if roi is None else crop_to_roi(image, *roi)
+        check_not_constant(part, "The image" if roi is None else "The image in the ROI")
 
         def network(volume: torch.Tensor) -> torch.Tensor:
             return self._windows()(volume.to(self.device), progress, cancelled)
@@ -82,7 +84,7 @@ class Predictor:
         plan, inference, network = self.bundle.plan, self.bundle.inference, self.bundle.network
         return SlidingWindow(
             self._forward,
-            patch=plan.patch,
+            patch=inference.get("window") or plan.patch,
             divisor=size_divisor(network["name"], spatial_dims=plan.spatial_dims, **network["options"]),
             overlap=inference["overlap"],
             mirror_axes=inference["mirror_axes"],

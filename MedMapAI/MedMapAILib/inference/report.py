@@ -10,7 +10,7 @@ from ..results import Segmentation
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One segment. volume_ml: mL. dice, hd95_mm: agreement with the reference; None without one, or where not defined."""
+    """One segment. volume_ml: mL. dice, hd95_mm: agreement with the reference, or None."""
 
     name: str
     color: tuple[float, float, float]
@@ -22,7 +22,7 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A finished run. scores: as the task's ``evaluate`` gives them, or None without a reference. seconds: of computing."""
+    """A finished run. scores: as the task's ``evaluate`` gives them, None without a reference."""
 
     model: str
     segmentation: Segmentation

@@ -14,7 +14,11 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, updates
     TensorFlow's ExponentialMovingAverage). Counters and other integers are copied.
     """
     decay = min(decay, (1 + updates) / (10 + updates))
-    for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+    # Not the state dict: a network may list one tensor there under several names, and it would be moved as often.
+    tensors = zip(
+        [*average.parameters(), *average.buffers()], [*network.parameters(), *network.buffers()], strict=True
+    )
+    for old, new in tensors:
         if old.is_floating_point():
             old.lerp_(new, 1 - decay)
         else:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import InputError, RunError
+from ..files import TEMPORARY, atomic_file
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
@@ -18,22 +17,20 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     The state goes to a file of its own in the same folder, is forced to the disk, and then takes the name. Raises
     RunError when it cannot be written; the old file is then still there.
     """
-    path = Path(path)
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        with atomic_file(path) as temporary:
+            torch.save(state, temporary)
+    except RuntimeError as error:  # what torch makes of a full disk, and our own RunError
         raise RunError(
-            f"The checkpoint {path} could not be written ({reason}); the one before it is untouched. Free some space, then resume."
+            f"The checkpoint {path} could not be written ({str(error).splitlines()[0]}); the one before it is untouched. "
+            "Free some space, then resume."
         ) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a run that was killed in the middle of writing left in its folder."""
+    for path in Path(folder).glob(f"{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "bias_field": 0.1,
         "bias_field_coefficient": [0.0, 0.3],
     },
-    "inference": {"overlap": 0.5, "mirror_axes": [], "keep_largest": False},
+    "inference": {"window": None, "overlap": 0.5, "mirror_axes": [], "keep_largest": False},
     "evaluation": {"surface_tolerance_mm": 1.0},
     "model": {
         "name": None,

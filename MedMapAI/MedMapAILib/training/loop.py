@@ -238,7 +238,7 @@ class Trainer:
         options = {key: value for key, value in self._config["network"].items() if key != "name"}
         return SlidingWindow(
             forward,
-            patch=self._task.plan.patch,
+            patch=self._config["inference"]["window"] or self._task.plan.patch,
             divisor=size_divisor(self._config["network"]["name"], spatial_dims=self._task.plan.spatial_dims, **options),
             overlap=self._config["inference"]["overlap"],
             batch=self._batch,

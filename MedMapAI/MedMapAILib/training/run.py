@@ -14,8 +14,8 @@ from ..bundle import load_bundle, write_bundle
 from ..datasets import Case, Dataset, open_dataset
 from ..datasets.duplicates import content_hash
 from ..datasets.fingerprint import fingerprint
-from ..datasets.loading import load_case
-from ..datasets.split import Split, make_split, read_split, write_split
+from ..datasets.loading import load_cases
+from ..datasets.split import Split, make_split, read_split, with_duplicates, write_split
 from ..errors import InputError, RunError
 from ..inference.evaluation import evaluate_cases
 from ..inference.predictor import Predictor
@@ -23,6 +23,7 @@ from ..plan import Plan, make_plan, plan_to_dict, read_plan, write_plan
 from ..results import Segment, terminology_entry
 from ..tasks import task_class
 from .card import model_card
+from .checkpoint import remove_unfinished
 from .config import RESUMABLE_CHANGES, complete_config
 from .loop import Stopped, Trainer, build_network, remove_cache, write_json
 from .samples import PreparedCases
@@ -69,6 +70,7 @@ def train(
     network = build_network(config, task, len(dataset.channels))
 
     output.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(output)
     write_json(output / "config.json", config)
     write_split(split, output / "split.json")
     if plan_is_new:
@@ -82,7 +84,7 @@ def train(
                 "event": "started", "epochs": config["training"]["epochs"], "train_cases": len(cases),
                 "validation_cases": len(validation), "output": str(output), "device": trainer.device_description,
                 "parameters": sum(p.numel() for p in network.parameters()), "resumed_at": trainer.progress["iteration"],
-                "duplicates": list(split.duplicates),
+                "notes": list(split.notes),
             }
         )
         trained = trainer.run()
@@ -153,7 +155,7 @@ def _split(dataset: Dataset, config: dict, output: Path) -> Split:
     if (output / "split.json").exists():
         return read_split(output / "split.json", dataset)
     if config["split"]["file"]:
-        return read_split(config["split"]["file"], dataset)
+        return with_duplicates(read_split(config["split"]["file"], dataset), dataset)
     return make_split(
         dataset, validation=config["split"]["validation"], test=config["split"]["test"], seed=config["split"]["seed"]
     )
@@ -175,11 +177,10 @@ def _plan(dataset: Dataset, cases: list[Case], config: dict, output: Path, on_ev
 
 def _prepare(dataset: Dataset, task: Any, parts: dict[str, tuple[list[Case], PreparedCases]], on_event: Event) -> None:
     for part, (cases, prepared) in parts.items():
-        for number, case in enumerate(cases):
-            on_event(
-                {"event": "progress", "fraction": 0.0, "message": f"preparing {part} case {number + 1} of {len(cases)}"}
-            )
-            image, reference = load_case(case, dataset)
+        def say(fraction: float, message: str, part: str = part) -> None:
+            on_event({"event": "progress", "fraction": 0.0, "message": f"{part} part: {message}"})
+
+        for _, image, reference in load_cases(dataset, cases, say):
             prepared.add(task.prepare(image, reference))
 
 
@@ -202,22 +203,20 @@ def _write(config, dataset, split, plan, segments, trained, trainer, output, on_
         if selected
         else "The weights are those of the last epoch; the validation part chose nothing in this run.",
     }
-    groups = len(split.duplicates)
     data = {
         "name": dataset.name,
         "train": len(split.train),
         "validation": len(split.validation),
         "test": len(split.test),
         "evaluated": evaluated,
-        "duplicates": f"{groups} group(s) of cases with the same voxels were kept in one part each."
-        if groups
-        else "No two cases have the same voxels.",
+        "duplicates": " ".join(split.notes) or "No two cases have the same voxels.",
     }
     common = {
         "network": trained,
         "network_settings": {
             "name": settings["name"],
-            "options": {key: value for key, value in settings.items() if key != "name"},
+            # Heads for deep supervision are for training; the network that ships has none.
+            "options": {key: value for key, value in settings.items() if key not in ("name", "deep_supervision")},
             "in_channels": len(dataset.channels),
             "out_channels": len(segments) + 1,
         },
