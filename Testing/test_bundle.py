@@ -3,7 +3,6 @@
 import json
 import pickle
 import shutil
-import zipfile
 
 import numpy as np
 import pytest
@@ -85,9 +84,10 @@ def test_a_changed_file_is_refused(copy):
         load_bundle(copy)
 
 
-def test_a_missing_file_is_named(copy):
-    (copy / "models" / "model.pt").unlink()
-    with pytest.raises(InputError, match="model.pt is missing"):
+@pytest.mark.parametrize("name", ["models/model.pt", "checksums.sha256", "docs/README.md"])
+def test_a_missing_file_is_named(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(InputError, match=f"{name} is missing"):
         load_bundle(copy)
 
 

@@ -81,9 +81,7 @@ def test_label_maps_lie_on_the_input_grid(world, tmp_path, capsys, ending):
 
 def test_roi_limits_the_answer(world, tmp_path, capsys):
     folder, _, model = world
-    status, _, _ = call(
-        capsys, "run", model, folder / "image.nii.gz", tmp_path / "o.nrrd", "--roi=-2,30,15,10,10,10"
-    )
+    status, _, _ = call(capsys, "run", model, folder / "image.nii.gz", tmp_path / "o.nrrd", "--roi=-2,30,15,10,10,10")
     assert status == 0
     result = read_segmentation(tmp_path / "o.nrrd")
     points = np.argwhere(result.labels > 0) @ result.affine[:3, :3].T + result.affine[:3, 3]
@@ -126,8 +124,16 @@ def test_train_from_a_file_with_overrides(world, tmp_path, capsys):
     config = tmp_path / "c.json"
     config.write_text(json.dumps(small_config(data)))
     status, out, _ = call(
-        capsys, "train", config, "--set", "training.epochs=1", "--set", "training.iterations_per_epoch=1",
-        "--output", tmp_path / "out", "--json",
+        capsys,
+        "train",
+        config,
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "training.iterations_per_epoch=1",
+        "--output",
+        tmp_path / "out",
+        "--json",
     )
     assert status == 0
     assert Path(json.loads(out)["bundle"]) == tmp_path / "out" / "bundle"
@@ -168,8 +174,18 @@ def bad_files(folder):
 
 
 BAD = [
-    "text.nii.gz", "notes.pdf", "cut.nrrd", "cut.nii", "cut.nii.gz", "empty folder", "missing.nrrd", "four.nii.gz",
-    "nan.nii.gz", "inf.nrrd", "flat.mha", "zero.nrrd",
+    "text.nii.gz",
+    "notes.pdf",
+    "cut.nrrd",
+    "cut.nii",
+    "cut.nii.gz",
+    "empty folder",
+    "missing.nrrd",
+    "four.nii.gz",
+    "nan.nii.gz",
+    "inf.nrrd",
+    "flat.mha",
+    "zero.nrrd",
 ]
 
 
@@ -197,7 +213,13 @@ def test_image_and_reference_of_different_geometry(world, tmp_path, capsys):
     moved[0, 3] += 5
     write_segmentation(Segmentation(labels, moved, SEGMENTS), tmp_path / "moved.nii.gz")
     refused(
-        capsys, ["moved.nii.gz", "origin"], "run", model, folder / "image.nii.gz", tmp_path / "o.nrrd", "--reference",
+        capsys,
+        ["moved.nii.gz", "origin"],
+        "run",
+        model,
+        folder / "image.nii.gz",
+        tmp_path / "o.nrrd",
+        "--reference",
         tmp_path / "moved.nii.gz",
     )
     assert not (tmp_path / "o.nrrd").exists()
@@ -211,7 +233,13 @@ def test_a_reference_with_undeclared_labels(world, tmp_path, capsys):
         str(tmp_path / "three.nii.gz"),
     )
     refused(
-        capsys, ["three.nii.gz", "3", "6"], "run", model, folder / "image.nii.gz", tmp_path / "o.nrrd", "--reference",
+        capsys,
+        ["three.nii.gz", "3", "6"],
+        "run",
+        model,
+        folder / "image.nii.gz",
+        tmp_path / "o.nrrd",
+        "--reference",
         tmp_path / "three.nii.gz",
     )
 
@@ -260,7 +288,10 @@ def limited(world, tmp_path, size):
     environment = {**os.environ, "PYTHONPATH": str(LIBRARY), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, "-c", code, "run", str(model), str(folder / "image.nii.gz"), str(tmp_path / "o.nrrd")],
-        env=environment, capture_output=True, text=True, timeout=300,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 

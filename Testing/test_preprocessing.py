@@ -20,8 +20,13 @@ from MedMapAILib.preprocessing import (
 from orders import every_axis_order, rotation
 
 PLAN = {
-    "spacing": [1.0, 1.0, 1.0], "patch": [16, 16, 16], "batch": 1, "normalization": {"kind": "zscore"},
-    "interpolation": "linear", "axes": "patient", "reasons": {},
+    "spacing": [1.0, 1.0, 1.0],
+    "patch": [16, 16, 16],
+    "batch": 1,
+    "normalization": {"kind": "zscore"},
+    "interpolation": "linear",
+    "axes": "patient",
+    "reasons": {},
 }
 
 

@@ -24,11 +24,15 @@ def data(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data") / "balls", 8)
 
 
-def start(config_file, output, *more):
+def start(config_file, output, *more, stdin=subprocess.DEVNULL):
     environment = {**os.environ, "PYTHONPATH": str(LIBRARY), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "MedMapAILib", "train", config_file, "--output", output, "--events", *more],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -77,6 +81,22 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(data, tmp_path):
     assert last.returncode == 0, errors
     assert_same(weights(tmp_path / "whole"), weights(broken))
     assert not [p for p in broken.iterdir() if p.name.startswith(".")], "a temporary file was left behind"
+
+
+@pytest.mark.slow
+def test_a_process_whose_input_is_closed_saves_and_stops(data, tmp_path):
+    """What the panel's Stop does, and what happens when Slicer dies."""
+    config_file = tmp_path / "config.json"
+    config_file.write_text(json.dumps(small_config(data, epochs=500)))
+    process = start(config_file, tmp_path / "out", stdin=subprocess.PIPE)
+    for line in process.stdout:
+        if json.loads(line)["event"] == "epoch":
+            process.stdin.close()
+            break
+    last = json.loads(process.stdout.readlines()[-1])
+    assert process.wait(timeout=60) == 0
+    assert last["event"] == "stopped"
+    assert (tmp_path / "out" / "checkpoint.pt").exists()
 
 
 def test_stopped_in_the_middle_of_an_epoch_it_goes_on_from_there(data, tmp_path):

@@ -66,7 +66,9 @@ def augmentation(settings: dict, *, patch: Sequence[int], spacing: Sequence[floa
         )
     if use("gamma"):
         steps.append(
-            transforms.RandAdjustContrastd(image, prob=settings["gamma"], gamma=settings["gamma_range"], retain_stats=True)
+            transforms.RandAdjustContrastd(
+                image, prob=settings["gamma"], gamma=settings["gamma_range"], retain_stats=True
+            )
         )
     if use("bias_field"):
         steps.append(

@@ -77,7 +77,9 @@ class Bundle:
     def build_network(self) -> torch.nn.Module:
         """The network with its weights, float32, on the CPU, in evaluation mode."""
         network = _network(self.plan, self.network)
-        missing = network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in self.weights.items()}, strict=False)
+        missing = network.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in self.weights.items()}, strict=False
+        )
         if missing.missing_keys or missing.unexpected_keys:
             layer = [*missing.missing_keys, *missing.unexpected_keys][0]
             raise InputError(
@@ -159,7 +161,8 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
         weights = torch.load(io.BytesIO(files.read(_WEIGHTS)), map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(
-            f"{files.path}/{_WEIGHTS} holds something other than weights ({str(error).splitlines()[0]}), so it was not opened."
+            f"{files.path}/{_WEIGHTS} holds something other than weights ({str(error).splitlines()[0]}), so it was "
+            "not opened."
         ) from None
     return Bundle(info, plan, ours["network"], ours["inference"], files.json(_TRAIN), weights)
 
@@ -217,15 +220,26 @@ def write_bundle(
         "network_data_format": {
             "inputs": {
                 "image": {
-                    "type": "image", "format": "magnitude", "modality": model["modality"], "num_channels": channels,
-                    "spatial_shape": list(plan.patch), "dtype": "float32", "value_range": [], "is_patch_data": True,
+                    "type": "image",
+                    "format": "magnitude",
+                    "modality": model["modality"],
+                    "num_channels": channels,
+                    "spatial_shape": list(plan.patch),
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": True,
                     "channel_def": {str(n): "image" for n in range(channels)},
                 }
             },
             "outputs": {
                 "pred": {
-                    "type": "image", "format": "segmentation", "num_channels": network_settings["out_channels"],
-                    "spatial_shape": list(plan.patch), "dtype": "float32", "value_range": [], "is_patch_data": True,
+                    "type": "image",
+                    "format": "segmentation",
+                    "num_channels": network_settings["out_channels"],
+                    "spatial_shape": list(plan.patch),
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": True,
                     "channel_def": labels,
                 }
             },
@@ -238,7 +252,8 @@ def write_bundle(
             "network": network_settings,
             "inference": inference,
             "segments": [
-                {"value": s.value, "name": s.name, "color": list(s.color), "terminology": s.terminology} for s in segments
+                {"value": s.value, "name": s.name, "color": list(s.color), "terminology": s.terminology}
+                for s in segments
             ],
             "metrics": metrics,
         },
@@ -257,8 +272,10 @@ def write_bundle(
                     **network_settings["options"],
                 ),
                 "inferer": {
-                    "_target_": "SlidingWindowInferer", "roi_size": [p for p in plan.patch if p > 1 or plan.spatial_dims == 3],
-                    "overlap": inference["overlap"], "mode": "gaussian",
+                    "_target_": "SlidingWindowInferer",
+                    "roi_size": [p for p in plan.patch if p > 1 or plan.spatial_dims == 3],
+                    "overlap": inference["overlap"],
+                    "mode": "gaussian",
                 },
             }
         ),
@@ -279,7 +296,9 @@ def code_in(config: Any, where: str = "") -> list[str]:
     Returns one line each, "place: what". Empty for plain data.
     """
     if isinstance(config, dict):
-        return [line for key, value in config.items() for line in code_in(value, f"{where}.{key}" if where else str(key))]
+        return [
+            line for key, value in config.items() for line in code_in(value, f"{where}.{key}" if where else str(key))
+        ]
     if isinstance(config, list):
         return [line for n, value in enumerate(config) for line in code_in(value, f"{where}[{n}]")]
     if isinstance(config, str) and (config.startswith(("$", "%")) or where.endswith("_target_")):
@@ -289,8 +308,11 @@ def code_in(config: Any, where: str = "") -> list[str]:
 
 def _network(plan: Plan, settings: dict[str, Any]) -> torch.nn.Module:
     return build(
-        settings["name"], spatial_dims=plan.spatial_dims, in_channels=settings["in_channels"],
-        out_channels=settings["out_channels"], **settings["options"],
+        settings["name"],
+        spatial_dims=plan.spatial_dims,
+        in_channels=settings["in_channels"],
+        out_channels=settings["out_channels"],
+        **settings["options"],
     )
 
 
@@ -307,6 +329,7 @@ def _info(files: _Files) -> BundleInfo:
             f"{files.path} is a MONAI bundle that MedMapAI did not make, and does not say how its images are prepared; "
             "only bundles trained with MedMapAI can be run."
         )
+    files.require_checksums()
     try:
         return BundleInfo(
             name=ours["name"],
@@ -349,7 +372,9 @@ class _Files:
             with zipfile.ZipFile(self.path) as archive:
                 entries = [entry for entry in archive.infolist() if not entry.is_dir()]
                 if sum(entry.file_size for entry in entries) > _MOST_BYTES:
-                    raise InputError(f"{self.path} unpacks to more than {_MOST_BYTES // 2**30} GB; it is not a model bundle.")
+                    raise InputError(
+                        f"{self.path} unpacks to more than {_MOST_BYTES // 2**30} GB; it is not a model bundle."
+                    )
                 # A zip made of the folder holds everything under the folder's name.
                 root = next((e.filename[: -len(_METADATA)] for e in entries if e.filename.endswith(_METADATA)), "")
                 return {e.filename[len(root) :]: archive.read(e) for e in entries if e.filename.startswith(root)}
@@ -358,16 +383,22 @@ class _Files:
 
     def _verify(self) -> None:
         if _METADATA not in self._data:
-            raise InputError(f"{self.path} is not a model bundle: it has no {_METADATA}; choose the folder that holds configs/ and models/.")
+            raise InputError(
+                f"{self.path} is not a model bundle: it has no {_METADATA}; choose the folder that holds configs/ and "
+                "models/."
+            )
         if _CHECKSUMS not in self._data:
             return
         for line in self._data[_CHECKSUMS].decode().splitlines():
             checksum, _, name = line.partition("  ")
             if name not in self._data:
-                raise InputError(f"{self.path} is not whole: {name} is missing; get the bundle again from where it came.")
+                raise InputError(
+                    f"{self.path} is not whole: {name} is missing; get the bundle again from where it came."
+                )
             if hashlib.sha256(self._data[name]).hexdigest() != checksum:
                 raise InputError(
-                    f"{self.path}/{name} is not the file that was shipped (its checksum differs); get the bundle again from where it came."
+                    f"{self.path}/{name} is not the file that was shipped (its checksum differs); get the bundle "
+                    "again from where it came."
                 )
         listed = {line.partition("  ")[2] for line in self._data[_CHECKSUMS].decode().splitlines()}
         self._data = {name: data for name, data in self._data.items() if name in listed or name == _CHECKSUMS}
@@ -378,8 +409,16 @@ class _Files:
         foreign = [line for line in lines if line.partition(": ")[2] not in _known_targets()]
         if foreign:
             raise InputError(
-                f"{self.path} holds code, not only a model ({'; '.join(foreign[:3])}{' …' if len(foreign) > 3 else ''}); "
+                f"{self.path} holds code, not only a model "
+                f"({'; '.join(foreign[:3])}{' …' if len(foreign) > 3 else ''}); "
                 "MedMapAI runs no code from bundles, so it was not loaded."
+            )
+
+    def require_checksums(self) -> None:
+        """Raise InputError for a bundle that lost the file by which the others are verified."""
+        if _CHECKSUMS not in self._data:
+            raise InputError(
+                f"{self.path} is not whole: {_CHECKSUMS} is missing; get the bundle again from where it came."
             )
 
     def read(self, name: str) -> bytes:
@@ -393,7 +432,9 @@ class _Files:
         try:
             return json.loads(self.read(name))
         except ValueError as error:
-            raise InputError(f"{self.path}/{name} is not valid JSON ({error}); get the bundle again from where it came.") from None
+            raise InputError(
+                f"{self.path}/{name} is not valid JSON ({error}); get the bundle again from where it came."
+            ) from None
 
 
 def _known_targets() -> set[str]:

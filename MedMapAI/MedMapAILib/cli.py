@@ -1,7 +1,7 @@
 """The command line, ``medmapai``.
 
-Exit status: 0 done; 2 the input or the call is wrong, in one line that says what and where; 1 it failed. ``--json`` prints
-one JSON object on standard output and nothing else; progress and messages go to standard error.
+Exit status: 0 done; 2 the input or the call is wrong, in one line that says what and where; 1 it failed. ``--json``
+prints one JSON object on standard output and nothing else; progress and messages go to standard error.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import sys
+import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("model", metavar="MODEL", help="a name from `medmapai models`, or a bundle's folder or zip")
     run.add_argument("input", metavar="INPUT", type=Path, help="a volume file or a DICOM folder")
     run.add_argument("output", metavar="OUTPUT", type=Path, help="what to write: .seg.nrrd, .nrrd, .nii.gz, .mha")
-    run.add_argument("--reference", type=Path, metavar="R", help="a segmentation or label map to score the result against")
+    run.add_argument(
+        "--reference", type=Path, metavar="R", help="a segmentation or label map to score the result against"
+    )
     run.add_argument(
         "--roi", metavar="X,Y,Z,DX,DY,DZ", type=_roi, help="run in a box only: its center and size, RAS mm"
     )
@@ -81,7 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting")
     train.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for checkpoints and bundle")
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR")
-    train.add_argument("--events", action="store_true", help="print events as JSON lines on standard output")
+    train.add_argument(
+        "--events",
+        action="store_true",
+        help="print events as JSON lines on standard output; stop when a pipe to standard input is closed",
+    )
     train.add_argument("--json", action="store_true", help="print JSON at the end")
     train.set_defaults(command=_train)
 
@@ -117,8 +126,13 @@ def _models(options: argparse.Namespace) -> None:
             {
                 "models": [
                     {
-                        "name": b.name, "title": b.title, "task": b.task, "modality": b.modality,
-                        "segments": [s.name for s in b.segments], "size_bytes": b.size_bytes, "metrics": b.metrics,
+                        "name": b.name,
+                        "title": b.title,
+                        "task": b.task,
+                        "modality": b.modality,
+                        "segments": [s.name for s in b.segments],
+                        "size_bytes": b.size_bytes,
+                        "metrics": b.metrics,
                         "path": str(b.path),
                     }
                     for b in bundles
@@ -129,7 +143,9 @@ def _models(options: argparse.Namespace) -> None:
     rows = [("name", "task", "modality", "size", "held-out metrics")]
     for b in bundles:
         numbers = [f"{k} {v['mean']:.3f}" for k, v in b.metrics.items() if isinstance(v, dict) and ":" not in k]
-        rows.append((b.name, b.task, b.modality, f"{b.size_bytes / 1e6:.1f} MB", ", ".join(numbers[:3]) or "not measured"))
+        rows.append(
+            (b.name, b.task, b.modality, f"{b.size_bytes / 1e6:.1f} MB", ", ".join(numbers[:3]) or "not measured")
+        )
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -206,12 +222,14 @@ def _train(options: argparse.Namespace) -> int:
 
     stop = False
 
-    def ask_to_stop(signum: int, frame: Any) -> None:
+    def ask_to_stop(*_: Any) -> None:
         nonlocal stop
         stop = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
+    if options.events:
+        _when_input_ends(ask_to_stop)
     config = read_config(options.config, options.set)
     last: dict = {}
 
@@ -248,6 +266,25 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _when_input_ends(stop: Callable[..., None]) -> None:
+    """Call ``stop`` when whoever started this process closes the pipe to its standard input, or is no more.
+
+    That works on every system, where signals do not, and leaves no orphan behind. An input that is no pipe means
+    nothing.
+    """
+    try:
+        if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+            return
+    except (OSError, ValueError, AttributeError):
+        return
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        stop()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _epoch_line(event: dict, epochs: int) -> str:
     parts = [f"epoch {event['epoch']} of {epochs}", f"loss {event['train_loss']:.4f}"]
     for key, value in event.items():
@@ -270,8 +307,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     with ProgressBar() as bar:
         result = evaluate_cases(predictor, dataset, cases, bar)
     report = {
-        "model": bundle.info.name, "dataset": str(options.dataset), "split": options.split, "cases_chosen": said,
-        "device": predictor.device_description, **result,
+        "model": bundle.info.name,
+        "dataset": str(options.dataset),
+        "split": options.split,
+        "cases_chosen": said,
+        "device": predictor.device_description,
+        **result,
     }
     if options.json:
         _print_json(report)
@@ -287,7 +328,8 @@ def _roi(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
             raise ValueError
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a box; give six numbers in mm, X,Y,Z,DX,DY,DZ (center and size, RAS), with an = sign if the "
+            f"{text!r} is not a box; give six numbers in mm, X,Y,Z,DX,DY,DZ (center and size, RAS), with an = sign if "
+            "the "
             "first is negative: --roi=-26,-22,-14,40,60,45"
         ) from None
     return numbers[:3], numbers[3:]

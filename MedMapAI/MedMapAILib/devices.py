@@ -29,7 +29,8 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The number format of convolutions; "auto" takes bfloat16 on GPUs that have it, float16 on others, float32 on CPUs.
+    """The number format of convolutions; "auto" is bfloat16 on GPUs that have it, float16 on others, float32 on
+    CPUs.
 
     On CPUs float32 trains faster than bfloat16 with these networks (Testing/benchmarks/training_precision.py prints the
     ratio). Raises InputError for float16 on a CPU, which torch does not train in.

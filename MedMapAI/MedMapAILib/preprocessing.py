@@ -1,8 +1,9 @@
 """From the patient's grid to the model's grid and back: axis order, spacing, intensity.
 
-A model sees every volume on the *model grid*: axes ordered right-anterior-superior, spacing as the plan says, intensities
-normalized. Results go back to exactly the voxels that the user gave. Everything here is a pure function of its input,
-and exact (no interpolation) wherever axes only swap or flip, so that the answer does not depend on how voxels are stored.
+A model sees every volume on the *model grid*: axes ordered right-anterior-superior, spacing as the plan says,
+intensities normalized. Results go back to exactly the voxels that the user gave. Everything here is a pure function of
+its input, and exact (no interpolation) wherever axes only swap or flip, so that the answer does not depend on how
+voxels are stored.
 """
 
 from __future__ import annotations
@@ -74,9 +75,7 @@ def canonical_grid(grid: Grid) -> Grid:
     orientation = canonical_orientation(grid.affine)
     shape = np.empty(3, dtype=int)
     shape[orientation[:, 0].astype(int)] = grid.shape
-    return Grid(
-        tuple(int(n) for n in shape), grid.affine @ orientations.inv_ornt_aff(orientation, grid.shape)
-    )
+    return Grid(tuple(int(n) for n in shape), grid.affine @ orientations.inv_ornt_aff(orientation, grid.shape))
 
 
 def is_oblique(grid: Grid) -> bool:
@@ -110,7 +109,9 @@ def model_grid(grid: Grid, plan: Plan) -> Grid:
     return Grid(tuple(int(n) for n in shape), affine)
 
 
-def resample(array: np.ndarray, source: Grid, target: Grid, interpolation: str, fill: float | None = None) -> np.ndarray:
+def resample(
+    array: np.ndarray, source: Grid, target: Grid, interpolation: str, fill: float | None = None
+) -> np.ndarray:
     """Sample (C, I, J, K) given on one grid at the voxels of another.
 
     interpolation: "nearest", "linear" or "cubic" (B-spline of order 3, scipy.ndimage). fill: value outside the source;
@@ -129,8 +130,13 @@ def resample(array: np.ndarray, source: Grid, target: Grid, interpolation: str, 
     output = np.empty((array.shape[0], *target.shape), dtype=np.float32)
     for channel, result in zip(array, output, strict=True):
         ndimage.affine_transform(
-            channel.astype(np.float32, copy=False), matrix, mapping[:3, 3], output_shape=target.shape, output=result,
-            order=_SPLINE_ORDER[interpolation], **mode,
+            channel.astype(np.float32, copy=False),
+            matrix,
+            mapping[:3, 3],
+            output_shape=target.shape,
+            output=result,
+            order=_SPLINE_ORDER[interpolation],
+            **mode,
         )
     return output
 
@@ -208,9 +214,10 @@ def labels_to_model_grid(labels: np.ndarray, affine: np.ndarray, plan: Plan) -> 
 def scores_to_labels(scores: np.ndarray, model_grid_of_scores: Grid, source: Grid, values: np.ndarray) -> np.ndarray:
     """Turn class scores on the model grid into labels on the user's grid.
 
-    scores: (K, *model shape), higher wins. values: (K,) label value of each class. Scores are interpolated linearly, one
-    class at a time, and compared on the fine grid, so that full-resolution scores of all classes never exist together.
-    Voxels of the source outside the model grid take its border. Returns (I, J, K) in the smallest unsigned type.
+    scores: (K, *model shape), higher wins. values: (K,) label value of each class. Scores are interpolated linearly,
+    one class at a time, and compared on the fine grid, so that full-resolution scores of all classes never exist
+    together. Voxels of the source outside the model grid take its border. Returns (I, J, K) in the smallest unsigned
+    type.
     """
     canonical = canonical_grid(source)
     best = np.full(canonical.shape, -np.inf, dtype=np.float32)
@@ -234,7 +241,9 @@ def crop_to_roi(image: MetaTensor, center: tuple, size: tuple) -> tuple[MetaTens
     """
     grid = Grid.of(image)
     if not all(np.isfinite(size)) or min(size) <= 0:
-        raise InputError(f"The size of the ROI, {tuple(size)} mm, must be three positive numbers; correct --roi or the ROI node.")
+        raise InputError(
+            f"The size of the ROI, {tuple(size)} mm, must be three positive numbers; correct --roi or the ROI node."
+        )
     half = np.asarray(size, dtype=float) / 2
     corners = np.array(np.meshgrid(*zip(-half, half, strict=True), indexing="ij")).reshape(3, -1)
     corners = corners + np.asarray(center, dtype=float)[:, None]
@@ -244,7 +253,8 @@ def crop_to_roi(image: MetaTensor, center: tuple, size: tuple) -> tuple[MetaTens
     if np.any(last < first):
         low, high = image_bounds(grid)
         raise InputError(
-            f"The ROI around {tuple(float(c) for c in center)} mm (RAS) holds no voxel of the image, which reaches from "
+            f"The ROI around {tuple(float(c) for c in center)} mm (RAS) holds no voxel of the image, which reaches "
+            "from "
             f"{low} to {high} mm; move the ROI onto the image."
         )
     slices = tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
@@ -273,5 +283,7 @@ def pad_to_multiple(tensor: torch.Tensor, divisor: tuple[int, ...], at_least: tu
     slices = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
     if list(shape) == wanted:
         return tensor, slices
-    pads = [p for b, w, n in zip(reversed(before), reversed(wanted), reversed(shape), strict=True) for p in (b, w - n - b)]
+    pads = [
+        p for b, w, n in zip(reversed(before), reversed(wanted), reversed(shape), strict=True) for p in (b, w - n - b)
+    ]
     return torch.nn.functional.pad(tensor, pads, mode="replicate"), slices

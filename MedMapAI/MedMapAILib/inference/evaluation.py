@@ -22,10 +22,10 @@ def evaluate_cases(
 ) -> dict[str, Any]:
     """Run a model on cases and score it against their labels.
 
-    Returns ``{"cases": [{"case": name, metric: value, …}, …], "summary": {metric: {"mean", "low", "high", "cases"}, …}}``:
-    mean over cases with its 95 % bootstrap interval. A metric per segment is named "segment: metric"; without a segment it
-    is the mean over segments. Values that are not defined for a case (a distance to a segment that is absent) are null
-    and left out of the mean; "cases" counts those that went in.
+    Returns ``{"cases": [{"case": name, metric: value, …}, …], "summary": {metric: {"mean", "low", "high", "cases"},
+    …}}``: mean over cases with its 95 % bootstrap interval. A metric per segment is named "segment: metric"; without a
+    segment it is the mean over segments. Values that are not defined for a case (a distance to a segment that is
+    absent) are null and left out of the mean; "cases" counts those that went in.
     """
     cases = list(cases)
     rows: list[dict[str, Any]] = []
@@ -63,8 +63,8 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def choose_cases(bundle: Bundle, dataset: Dataset, split: str) -> tuple[list[Case], str]:
     """The cases of a data set to evaluate a model on, and a sentence that says which they are.
 
-    split: "all"; "train", "validation" or "test" as stored with the model, by case name; or "held-out": all whose voxels
-    were not among the training images, whatever they are called. Raises InputError when none is left.
+    split: "all"; "train", "validation" or "test" as stored with the model, by case name; or "held-out": all whose
+    voxels were not among the training images, whatever they are called. Raises InputError when none is left.
     """
     labelled = [case for case in dataset.cases if case.label is not None]
     if split == "all":

@@ -78,7 +78,9 @@ class Predictor:
             labels[slices] = result.labels
             result = replace(result, labels=labels, affine=source.affine)
         self.seconds = time.monotonic() - began
-        return replace(result, notes=(*image.meta.get("notes", ()), *result.notes, f"Computed on {self.device_description}."))
+        return replace(
+            result, notes=(*image.meta.get("notes", ()), *result.notes, f"Computed on {self.device_description}.")
+        )
 
     def _windows(self) -> SlidingWindow:
         plan, inference, network = self.bundle.plan, self.bundle.inference, self.bundle.network

@@ -48,6 +48,11 @@ class RunReport:
         )
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should read with the result; where it was computed is in ``sentence`` already."""
+        return tuple(note for note in self.segmentation.notes if self.device not in note)
+
+    @property
     def sentence(self) -> str:
         """One line for a status bar."""
         found = sum(row.voxels > 0 for row in self.rows)

@@ -17,11 +17,11 @@ from ..preprocessing import pad_to_multiple
 class SlidingWindow:
     """A network that takes volumes of any size.
 
-    network: (B, C, *S) → logits (B, K, *S), for S a multiple of ``divisor``; of two spatial axes when ``patch`` has a 1,
-    and then it is run slice by slice across that axis.
-    patch: the window, voxels, three numbers. divisor: per axis of the network. overlap: of neighboring windows, 0 to <1.
-    mirror_axes: every combination of flips of these axes (0, 1, 2) is run too and the logits are averaged; n axes cost
-    2ⁿ times as much. batch: windows that go through the network together.
+    network: (B, C, *S) → logits (B, K, *S), for S a multiple of ``divisor``; of two spatial axes when ``patch`` has a
+    1, and then it is run slice by slice across that axis.
+    patch: the window, voxels, three numbers. divisor: per axis of the network. overlap: of neighboring windows, 0 to
+    <1. mirror_axes: every combination of flips of these axes (0, 1, 2) is run too and the logits are averaged; n axes
+    cost 2ⁿ times as much. batch: windows that go through the network together.
     """
 
     def __init__(
@@ -90,7 +90,5 @@ class SlidingWindow:
         return self._network(windows.squeeze(axis)).float().unsqueeze(axis)
 
     def _count(self, shape: Sequence[int], window: Sequence[int]) -> int:
-        interval = [
-            w if w == n else max(1, int(w * (1 - self._overlap))) for w, n in zip(window, shape, strict=True)
-        ]
+        interval = [w if w == n else max(1, int(w * (1 - self._overlap))) for w, n in zip(window, shape, strict=True)]
         return max(1, math.ceil(len(dense_patch_slices(shape, window, interval))))

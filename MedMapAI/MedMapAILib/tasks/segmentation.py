@@ -86,7 +86,10 @@ class SegmentationTask:
                 image, label = image.squeeze(slice_axis + 1), label.squeeze(slice_axis + 1)
             augment.set_random_state(seed=int(random.integers(2**31)))
             changed = augment({"image": torch.from_numpy(image), "label": torch.from_numpy(label)})
-            cut = tuple(slice((n - p) // 2, (n - p) // 2 + p) for n, p in zip(changed["image"].shape[1:], patch[kept], strict=True))
+            cut = tuple(
+                slice((n - p) // 2, (n - p) // 2 + p)
+                for n, p in zip(changed["image"].shape[1:], patch[kept], strict=True)
+            )
             return {key: torch.as_tensor(changed[key])[(slice(None), *cut)].contiguous() for key in ("image", "label")}
 
         return sample
@@ -101,7 +104,9 @@ class SegmentationTask:
             return deep_supervision(loss, outputs, batch["label"])
         return loss(outputs, batch["label"])
 
-    def validate(self, network: VolumeNetwork, loss: Callable, prepared: dict, device: torch.device) -> dict[str, float]:
+    def validate(
+        self, network: VolumeNetwork, loss: Callable, prepared: dict, device: torch.device
+    ) -> dict[str, float]:
         """Loss, and mean Dice over the segments that are in the reference or the answer, on the model grid."""
         image = torch.from_numpy(prepared["image"])[None].to(device)
         label = torch.from_numpy(prepared["label"].astype(np.int64))[None, None].to(device)
@@ -116,7 +121,8 @@ class SegmentationTask:
         return {"loss": float(loss(logits, label)), "dice": float(np.mean(scores)) if scores else 1.0}
 
     def predict(self, network: VolumeNetwork, image: MetaTensor) -> Segmentation:
-        """network: logits (1, K, *S) of a volume (1, C, *S). image: (C, I, J, K). The labels lie on the image's grid."""
+        """network: logits (1, K, *S) of a volume (1, C, *S). image: (C, I, J, K). The labels lie on the image's
+        grid."""
         prepared = self.inference_transform(image)
         logits = network(prepared.as_tensor()[None])[0].float().cpu()
         source = Grid.of(image)
@@ -129,8 +135,10 @@ class SegmentationTask:
     def evaluate(self, result: Segmentation, reference: Segmentation) -> dict[str, Any]:
         """Dice, IoU, HD95, Hausdorff, surface Dice and volume error per segment, and their means; see metrics."""
         check_same_geometry(
-            Grid(tuple(result.labels.shape), result.affine), Grid(tuple(reference.labels.shape), reference.affine),
-            "the result", "the reference",
+            Grid(tuple(result.labels.shape), result.affine),
+            Grid(tuple(reference.labels.shape), reference.affine),
+            "the result",
+            "the reference",
         )
         names = {segment.value: segment.name for segment in self.segments}
         return evaluate_labels(
@@ -158,7 +166,9 @@ def _foreground_sample(classes: np.ndarray, channels: int, most: int = 2000) -> 
     return np.concatenate(chosen).astype(np.int32) if chosen else np.empty((0, 3), dtype=np.int32)
 
 
-def _patch_start(prepared: dict, patch: np.ndarray, foreground_fraction: float, random: np.random.Generator) -> np.ndarray:
+def _patch_start(
+    prepared: dict, patch: np.ndarray, foreground_fraction: float, random: np.random.Generator
+) -> np.ndarray:
     """First voxel of a random patch: inside the volume where it is large enough, else around its center."""
     room = np.asarray(prepared["label"].shape) - patch
     foreground = prepared["foreground"]
@@ -170,5 +180,7 @@ def _patch_start(prepared: dict, patch: np.ndarray, foreground_fraction: float, 
 
 def _cut(array: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray:
     """The box of (C, *S) that begins at ``start``; beyond the volume its border is repeated."""
-    indices = [np.clip(np.arange(a, a + n), 0, limit - 1) for a, n, limit in zip(start, size, array.shape[1:], strict=True)]
+    indices = [
+        np.clip(np.arange(a, a + n), 0, limit - 1) for a, n, limit in zip(start, size, array.shape[1:], strict=True)
+    ]
     return array[np.ix_(np.arange(array.shape[0]), *indices)]

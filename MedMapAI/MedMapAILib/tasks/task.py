@@ -11,7 +11,8 @@ from monai.data import MetaTensor
 
 from ..plan import Plan
 
-#: A network that takes a whole volume (B, C, *S) on the model grid and says how far it is: ``logits = network(volume)``.
+#: A network that takes a whole volume (B, C, *S) on the model grid and says how far it is: ``logits =
+#: network(volume)``.
 VolumeNetwork = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -47,7 +48,9 @@ class Task(Protocol):
     def training_loss(self, loss: Callable, outputs: Any, batch: dict) -> torch.Tensor:
         """The loss of a batch, a scalar."""
 
-    def validate(self, network: VolumeNetwork, loss: Callable, prepared: dict, device: torch.device) -> dict[str, float]:
+    def validate(
+        self, network: VolumeNetwork, loss: Callable, prepared: dict, device: torch.device
+    ) -> dict[str, float]:
         """Loss and key metric of one prepared case, on the model grid: quick, for following a training."""
 
     def predict(self, network: VolumeNetwork, image: MetaTensor) -> Any:

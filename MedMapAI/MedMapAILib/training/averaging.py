@@ -15,9 +15,7 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, updates
     """
     decay = min(decay, (1 + updates) / (10 + updates))
     # Not the state dict: a network may list one tensor there under several names, and it would be moved as often.
-    tensors = zip(
-        [*average.parameters(), *average.buffers()], [*network.parameters(), *network.buffers()], strict=True
-    )
+    tensors = zip([*average.parameters(), *average.buffers()], [*network.parameters(), *network.buffers()], strict=True)
     for old, new in tensors:
         if old.is_floating_point():
             old.lerp_(new, 1 - decay)

@@ -10,9 +10,10 @@ def model_card(
 ) -> str:
     """Write the card of a trained model as Markdown.
 
-    model: section [model] of the configuration. segments: of the task. data: "name", "train", "validation", "test" (numbers
-    of cases), "evaluated" (which part the metrics are of), "duplicates" (a sentence). training: "network", "parameters",
-    "epochs", "seed", "device", "minutes", "selection" (a sentence). summary: as ``evaluate_cases`` gives it.
+    model: section [model] of the configuration. segments: of the task. data: "name", "train", "validation", "test"
+    (numbers of cases), "evaluated" (which part the metrics are of), "duplicates" (a sentence). training: "network",
+    "parameters", "epochs", "seed", "device", "minutes", "selection" (a sentence).
+    summary: as ``evaluate_cases`` gives it.
     """
     lines = [
         f"# {model['title'] or model['name']}",
@@ -37,7 +38,8 @@ def model_card(
         "",
         "## How good it is",
         "",
-        f"Measured on the {data['evaluated']} part of {data['name']}: {data[data['evaluated']]} cases that were not trained on. "
+        f"Measured on the {data['evaluated']} part of {data['name']}: {data[data['evaluated']]} cases that were not "
+        "trained on. "
         f"{training['selection']} Mean over cases with its 95 % bootstrap interval; distances in mm, volumes in mL.",
         "",
         "| metric | mean | 95 % interval | cases |",
@@ -56,7 +58,8 @@ def model_card(
         f"seed {training['seed']}, {training['minutes']:.0f} minutes on {training['device']}. "
         "The whole configuration, the plan and the split are in configs/train.json.",
         "",
-        f"License of the model: {model['license'] or 'not stated'}. Of the data: {model['data_license'] or 'not stated'}.",
+        f"License of the model: {model['license'] or 'not stated'}. Of the data: "
+        f"{model['data_license'] or 'not stated'}.",
         "",
     ]
     return "\n".join(lines)

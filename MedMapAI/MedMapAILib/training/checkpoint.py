@@ -22,7 +22,8 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
             torch.save(state, temporary)
     except RuntimeError as error:  # what torch makes of a full disk, and our own RunError
         raise RunError(
-            f"The checkpoint {path} could not be written ({str(error).splitlines()[0]}); the one before it is untouched. "
+            f"The checkpoint {path} could not be written ({str(error).splitlines()[0]}); the one before it is "
+            "untouched. "
             "Free some space, then resume."
         ) from error
 

@@ -159,7 +159,9 @@ def complete_config(config: dict, where: str = "the configuration") -> dict[str,
 
 def _check(config: dict, where: str) -> None:
     if not config["dataset"]["path"]:
-        raise InputError(f"{where} names no data; set dataset.path to a folder with images/ and labels/, or another dataset.")
+        raise InputError(
+            f"{where} names no data; set dataset.path to a folder with images/ and labels/, or another dataset."
+        )
     for section, values in config.items():
         for key, value in values.items():
             name, default = f"{section}.{key}", DEFAULTS[section].get(key)
@@ -172,7 +174,9 @@ def _check(config: dict, where: str) -> None:
                 raise InputError(f"{name} in {where} is {value!r}; it must be a list, such as {default}.")
             if (section, key) in _POSITIVE and value is not None and not (number and value > 0):
                 raise InputError(f"{name} in {where} is {value!r}; it must be greater than 0.")
-            fraction = (section, key) in _FRACTIONS or (section in ("augmentation", "split") and isinstance(default, float))
+            fraction = (section, key) in _FRACTIONS or (
+                section in ("augmentation", "split") and isinstance(default, float)
+            )
             bounded = fraction and key not in ("noise_sd", "translate_mm", "brightness_shift", "contrast_factor")
             if bounded and not 0 <= value <= 1:
                 raise InputError(f"{name} in {where} is {value!r}; it must be between 0 and 1.")

@@ -39,7 +39,7 @@ class Tail:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[str]:
-        """Keep, and return, the lines that are whole now; of a line that rewrites itself (a progress bar) the last state."""
+        """Keep, and return, the lines that are whole now; of a progress bar the last state."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         found = [text for line in lines if (text := _text(line).rpartition("\r")[2].strip())]
         self._lines.extend(found)
@@ -52,7 +52,7 @@ class Tail:
 
 
 def read_history(output: str | Path) -> list[dict[str, Any]]:
-    """The epochs in the history.csv of a training's folder, as its "epoch" events had them; empty where there is none."""
+    """The epochs in the history.csv of a training's folder, as its "epoch" events had them; empty without one."""
     try:
         text = (Path(output) / "history.csv").read_text(encoding="utf-8")
     except OSError:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..files import write_atomically
 
+
 class History:
     """Rows of numbers, one an epoch, kept in ``history.csv`` and, where TensorBoard is installed, in ``events/``.
 

@@ -74,10 +74,24 @@ class Trainer:
         self._per_epoch = int(self._settings["iterations_per_epoch"] or math.ceil(len(cases) / self._batch))
         self._total = self._per_epoch * int(self._settings["epochs"])
         self._metric = f"validation_{task.key_metric}"
-        self._columns = ("epoch", "train_loss", "validation_loss", self._metric, "learning_rate", "gradient_norm", "seconds")
+        self._columns = (
+            "epoch",
+            "train_loss",
+            "validation_loss",
+            self._metric,
+            "learning_rate",
+            "gradient_norm",
+            "seconds",
+        )
         # Everything that a resumed run must know, beside weights and optimizer.
         self._progress: dict[str, Any] = {
-            "iteration": 0, "loss_sum": 0.0, "norm_sum": 0.0, "seconds": 0.0, "best_metric": -1.0, "best_epoch": 0, "rows": [],
+            "iteration": 0,
+            "loss_sum": 0.0,
+            "norm_sum": 0.0,
+            "seconds": 0.0,
+            "best_metric": -1.0,
+            "best_epoch": 0,
+            "rows": [],
         }
 
     @property
@@ -139,12 +153,14 @@ class Trainer:
                 self._end_epoch(history)
                 began = time.monotonic()
             else:
-                self._on_event({
-                    "event": "progress",
-                    "fraction": done / self._total,
-                    "message": f"epoch {done // self._per_epoch + 1} of {self._settings['epochs']}, "
-                    f"iteration {done % self._per_epoch} of {self._per_epoch}, loss {loss:.3f}",
-                })
+                self._on_event(
+                    {
+                        "event": "progress",
+                        "fraction": done / self._total,
+                        "message": f"epoch {done // self._per_epoch + 1} of {self._settings['epochs']}, "
+                        f"iteration {done % self._per_epoch} of {self._per_epoch}, loss {loss:.3f}",
+                    }
+                )
             stop = self._should_stop()
             late = time.monotonic() - saved > 60 * self._settings["checkpoint_minutes"]
             if at_end or stop or late:
@@ -273,7 +289,8 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         if state["config"] != config_digest(self._config):
             raise InputError(
-                f"The checkpoint in {self._output} was made with another configuration; resume with the one stored there "
+                f"The checkpoint in {self._output} was made with another configuration; resume with the one stored "
+                "there "
                 "(config.json), or choose a new output folder."
             )
         self._network.load_state_dict(state["network"])
@@ -290,7 +307,11 @@ def settings_seed(seed: int, iteration: int) -> int:
 
 def config_digest(config: dict[str, dict[str, Any]]) -> str:
     """A fingerprint of everything in a configuration that changes the result of a training."""
-    relevant = {section: dict(values) for section, values in config.items() if section not in ("model", "evaluation", "inference")}
+    relevant = {
+        section: dict(values)
+        for section, values in config.items()
+        if section not in ("model", "evaluation", "inference")
+    }
     relevant["training"] = {k: v for k, v in relevant["training"].items() if k not in RESUMABLE_CHANGES}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
 

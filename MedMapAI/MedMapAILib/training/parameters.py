@@ -20,8 +20,8 @@ _CONFIGURATIONS = ("config.toml", "config.json")
 class TrainingParameters:
     """Settings of one training.
 
-    dataset: folder of the cases, or None when they come from the scene; then ``scene_cases`` has a pair of names for each
-    case, (volume, segmentation), None where nothing is chosen yet. output: folder for everything that is made.
+    dataset: folder of the cases, or None when they come from the scene; then ``scene_cases`` has a pair of names for
+    each case, (volume, segmentation), None where nothing is chosen yet. output: folder for everything that is made.
     recipe: a configuration whose other settings are kept.
     """
 
@@ -54,9 +54,15 @@ class TrainingParameters:
         for section in ("dataset", "split", "network", "loss", "optimizer", "training", "model"):
             config.setdefault(section, {})
         cases = self.dataset or str(dataset_folder(self.output))
+        if Path(config["dataset"].get("path") or "").name != Path(cases).name:
+            # Other data than the recipe was written for (a copy elsewhere has the same name): its split, and what it
+            # tells of its model, would be wrong. The words on use and precision stay.
+            config["split"].pop("file", None)
+            config["model"] = {k: v for k, v in config["model"].items() if k in ("intended_use", "half_precision")}
         config["dataset"] = {k: v for k, v in config["dataset"].items() if k not in ("path", "kind")} | {"path": cases}
         # Colors and terminology of the recipe stay with the segments that keep their names.
-        known = {str(about["name"] if isinstance(about, dict) else about): about for about in config["dataset"].get("labels", {}).values()}
+        described = [about for about in config["dataset"].get("labels", {}).values() if isinstance(about, dict)]
+        known = {about["name"]: about for about in described}
         config["dataset"]["labels"] = {
             value: known[about["name"]] if set(about) == {"name"} and about["name"] in known else about
             for value, about in self.labels.items()
@@ -66,7 +72,7 @@ class TrainingParameters:
             if config[section].get("name") != name:
                 config[section] = {"name": name}
         config["optimizer"] |= {"name": self.optimizer, "learning_rate": self.learning_rate}
-        config["split"] = {k: v for k, v in config["split"].items() if k != "file"} | {"validation": self.validation}
+        config["split"]["validation"] = self.validation
         config["training"] |= {"epochs": self.epochs, "device": self.device}
         config["model"] |= {"name": self.name}
         complete_config(config)
@@ -116,15 +122,15 @@ class TrainingParameters:
 
 
 def parse_labels(text: str) -> dict[str, dict[str, str]]:
-    """Section [dataset.labels] of a text such as "1 anterior, 2 posterior": value → {"name": …}; empty for an empty text.
+    """Section [dataset.labels] of a text such as "1 anterior, 2 posterior": value → {"name": …}.
 
-    Raises InputError that names the part that is wrong.
+    Empty for an empty text. Raises InputError that names the part that is wrong.
     """
     labels: dict[str, dict[str, str]] = {}
     for part in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
         match = re.fullmatch(r"0*([1-9][0-9]*)\s*[:=]?\s*(\S.*)", part)
         if match is None:
-            raise InputError(f'Write labels as a number and a name, such as "1 anterior, 2 posterior"; {part!r} is not.')
+            raise InputError(f'Write labels as numbers and names, such as "1 anterior, 2 posterior"; {part!r} is not.')
         value, name = match.groups()
         if value in labels or name in (about["name"] for about in labels.values()):
             raise InputError(f"The label {part!r} is there twice; give each number and each name once.")
@@ -171,7 +177,7 @@ def read_recipe(path: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def write_config(config: dict[str, dict[str, Any]], path: str | Path) -> None:
-    """Write a configuration as TOML, whole or not at all; settings of None are left out. Raises InputError, RunError."""
+    """Write a configuration as TOML, whole or not at all; None is left out. Raises InputError, RunError."""
     write_atomically(path, to_toml(config).encode())
 
 
@@ -185,7 +191,8 @@ def to_toml(table: dict[str, Any], name: str = "") -> str:
     lines = [f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items()]
     text = "\n".join([*([f"[{name}]"] if name and (plain or not tables) else []), *lines])
     parts = [text] if text else []
-    parts += [to_toml(value, f"{name}.{_key(key)}" if name else _key(key)).rstrip("\n") for key, value in tables.items()]
+    for key, value in tables.items():
+        parts.append(to_toml(value, f"{name}.{_key(key)}" if name else _key(key)).rstrip("\n"))
     return "\n\n".join(parts) + "\n"
 
 

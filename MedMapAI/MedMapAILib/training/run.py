@@ -44,13 +44,13 @@ def train(
 ) -> Path | None:
     """Train a model and write it as a bundle.
 
-    config: as ``read_config`` gives it, or a dictionary of sections to be completed. output: a folder; it gets config.json,
-    split.json, plan.json, checkpoint.pt, history.csv, events/ and at the end bundle/. resume: go on from the checkpoint
-    there (or begin, where there is none yet). on_event: called with the events of the training (see README). should_stop:
-    asked after each iteration; the run can be resumed afterwards.
+    config: as ``read_config`` gives it, or a dictionary of sections to be completed. output: a folder; it gets
+    config.json, split.json, plan.json, checkpoint.pt, history.csv, events/ and at the end bundle/. resume: go on from
+    the checkpoint there (or begin, where there is none yet). on_event: called with the events of the training (see
+    README). should_stop: asked after each iteration; the run can be resumed afterwards.
 
-    Returns the bundle's folder, or None when it was stopped. Raises InputError before anything is written for a mistake in
-    the configuration or the data; RunError when the training fails, with the last good checkpoint kept.
+    Returns the bundle's folder, or None when it was stopped. Raises InputError before anything is written for a
+    mistake in the configuration or the data; RunError when the training fails, with the last good checkpoint kept.
     """
     output = Path(output)
     config = complete_config(config)
@@ -58,7 +58,8 @@ def train(
     dataset = open_dataset(
         config["dataset"]["path"],
         kind=config["dataset"]["kind"],
-        labels={int(k): v["name"] if isinstance(v, dict) else v for k, v in config["dataset"]["labels"].items()} or None,
+        labels={int(k): v["name"] if isinstance(v, dict) else v for k, v in config["dataset"]["labels"].items()}
+        or None,
         patient_pattern=config["dataset"]["patient_pattern"],
     )
     split = _split(dataset, config, output)
@@ -75,15 +76,24 @@ def train(
     write_split(split, output / "split.json")
     if plan_is_new:
         write_plan(plan, output / "plan.json")
-    cases, validation = (PreparedCases(output / "cache" / part, config["training"]["memory_gb"]) for part in ("train", "validation"))
+    cases, validation = (
+        PreparedCases(output / "cache" / part, config["training"]["memory_gb"]) for part in ("train", "validation")
+    )
     try:
-        _prepare(dataset, task, {"training": (train_cases, cases), "validation": (validation_cases, validation)}, on_event)
+        _prepare(
+            dataset, task, {"training": (train_cases, cases), "validation": (validation_cases, validation)}, on_event
+        )
         trainer = Trainer(config, task, network, cases, validation, output, on_event=on_event, should_stop=should_stop)
         on_event(
             {
-                "event": "started", "epochs": config["training"]["epochs"], "train_cases": len(cases),
-                "validation_cases": len(validation), "output": str(output), "device": trainer.device_description,
-                "parameters": sum(p.numel() for p in network.parameters()), "resumed_at": trainer.progress["iteration"],
+                "event": "started",
+                "epochs": config["training"]["epochs"],
+                "train_cases": len(cases),
+                "validation_cases": len(validation),
+                "output": str(output),
+                "device": trainer.device_description,
+                "parameters": sum(p.numel() for p in network.parameters()),
+                "resumed_at": trainer.progress["iteration"],
                 "notes": list(split.notes),
             }
         )
@@ -112,7 +122,9 @@ def segments_of(dataset: Dataset, described: dict[str, Any]) -> tuple[Segment, .
         try:
             rgb = tuple(int(color[n : n + 2], 16) / 255 for n in (1, 3, 5))
         except (ValueError, TypeError):
-            raise InputError(f"dataset.labels.{value}.color is {color!r}; write it as #rrggbb, such as #E69F00.") from None
+            raise InputError(
+                f"dataset.labels.{value}.color is {color!r}; write it as #rrggbb, such as #E69F00."
+            ) from None
         words = about.get("terminology")
         if words is not None:
             words = terminology_entry(**{part: tuple(code) for part, code in words.items()})
@@ -131,7 +143,9 @@ def _check_output(output: Path, config: dict, resume: bool) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise InputError(f"The output folder {output} cannot be written to ({error.strerror}); choose another.") from None
+        raise InputError(
+            f"The output folder {output} cannot be written to ({error.strerror}); choose another."
+        ) from None
     if stored.exists() and not resume:
         raise InputError(f"{output} already holds a training; resume it (--resume) or choose another folder.")
     if stored.exists():
@@ -146,7 +160,8 @@ def _check_output(output: Path, config: dict, resume: bool) -> None:
         ]
         if changed:
             raise InputError(
-                f"The training in {output} was begun with other settings ({', '.join(changed[:5])}); resume it with those, "
+                f"The training in {output} was begun with other settings ({', '.join(changed[:5])}); resume it with "
+                "those, "
                 "or choose another folder."
             )
 
@@ -177,6 +192,7 @@ def _plan(dataset: Dataset, cases: list[Case], config: dict, output: Path, on_ev
 
 def _prepare(dataset: Dataset, task: Any, parts: dict[str, tuple[list[Case], PreparedCases]], on_event: Event) -> None:
     for part, (cases, prepared) in parts.items():
+
         def say(fraction: float, message: str, part: str = part) -> None:
             on_event({"event": "progress", "fraction": 0.0, "message": f"{part} part: {message}"})
 
@@ -185,7 +201,8 @@ def _prepare(dataset: Dataset, task: Any, parts: dict[str, tuple[list[Case], Pre
 
 
 def _write(config, dataset, split, plan, segments, trained, trainer, output, on_event) -> tuple[Path, dict]:
-    """Write the bundle, score the very file that was written on cases it never saw, and write it again with the scores."""
+    """Write the bundle, score the very file that was written on cases it never saw, and write it again with the
+    scores."""
     evaluated = "test" if split.test else "validation"
     names = set(getattr(split, evaluated))
     cases = [case for case in dataset.cases if case.name in names]
@@ -229,7 +246,9 @@ def _write(config, dataset, split, plan, segments, trained, trainer, output, on_
             "config": _without_paths(config),
             "plan": plan_to_dict(plan),
             "split": split.to_dict(),
-            "training_images_sha256": sorted(content_hash(case) for case in dataset.cases if case.name in set(split.train)),
+            "training_images_sha256": sorted(
+                content_hash(case) for case in dataset.cases if case.name in set(split.train)
+            ),
             "history": trainer.progress["rows"],
         },
         "versions": {name: importlib.metadata.version(name) for name in ("monai", "torch", "numpy")},
@@ -240,7 +259,10 @@ def _write(config, dataset, split, plan, segments, trained, trainer, output, on_
     if cases:
         predictor = Predictor(load_bundle(path), device=config["training"]["device"])
         result = evaluate_cases(
-            predictor, dataset, cases, lambda fraction, message: on_event(
+            predictor,
+            dataset,
+            cases,
+            lambda fraction, message: on_event(
                 {"event": "progress", "fraction": fraction, "message": f"evaluating: {message}"}
             ),
         )

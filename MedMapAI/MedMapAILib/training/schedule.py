@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 
-def learning_rate_factor(iteration: int, total: int, *, name: str, warmup: float, final_fraction: float, power: float) -> float:
+def learning_rate_factor(
+    iteration: int, total: int, *, name: str, warmup: float, final_fraction: float, power: float
+) -> float:
     """The learning rate at an iteration, as a fraction of the highest.
 
     iteration: from 0. total: iterations of the whole training. warmup: iterations of linear rise from 0 before the

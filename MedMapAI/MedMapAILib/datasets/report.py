@@ -1,0 +1,128 @@
+"""What a data set is like, for a person who is about to train on it: every case is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+
+#: More problems than this are counted, not listed.
+_MOST_PROBLEMS = 8
+
+
+@dataclass
+class DataReport:
+    """Measurements of the cases that could be read, one entry a case, and what is wrong with the others.
+
+    sizes: (I, J, K) voxels. spacings: mm. intensities: 1st and 99th percentile. volumes_ml: segment → volume in
+    each case.
+    """
+
+    name: str
+    cases: int = 0
+    sizes: list[tuple[int, ...]] = field(default_factory=list)
+    spacings: list[tuple[float, ...]] = field(default_factory=list)
+    intensities: list[tuple[float, float]] = field(default_factory=list)
+    volumes_ml: dict[str, list[float]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def html(self) -> str:
+        """The report as a small HTML page."""
+        usable = len(self.sizes)
+        lines = [f"<b>{escape(self.name)}</b>: {usable} of {self.cases} cases can be trained on."]
+        if usable:
+            rows = [
+                ("Size, voxels", _ranges(self.sizes, " × ", "g")),
+                ("Spacing, mm", _ranges(self.spacings, " × ", ".3g")),
+                ("Intensities (1–99 %)", " to ".join(f"{v:.4g}" for v in np.median(self.intensities, axis=0))),
+            ]
+            lines.append(_table(rows))
+            rows = [("Segment", "in cases", "median mL")]
+            for name, volumes in self.volumes_ml.items():
+                there = [volume for volume in volumes if volume > 0]
+                rows.append((name, f"{len(there)} of {usable}", f"{np.median(there):.3g}" if there else "–"))
+            lines.append(_table(rows, head=True))
+        if self.problems:
+            more = len(self.problems) - _MOST_PROBLEMS
+            items = [f"<li>{escape(text)}</li>" for text in self.problems[:_MOST_PROBLEMS]]
+            items += [f"<li>… and {more} more</li>"] if more > 0 else []
+            lines.append(f"<p><b>Problems</b></p><ul>{''.join(items)}</ul>")
+        else:
+            lines.append("<p>No problems found.</p>")
+        return "\n".join(lines)
+
+
+def measure_dataset(
+    path: str | Path,
+    labels: dict[int, str] | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    name: str | None = None,
+) -> DataReport:
+    """Read all cases of a data set and measure them. progress: called with a fraction and a message after each.
+
+    Cases that cannot be read, or whose image and labels do not fit, are problems of the report. Raises InputError when
+    there is no data set.
+    """
+    from . import open_dataset
+    from .duplicates import find_duplicates
+    from .loading import load_case
+
+    dataset = open_dataset(path, labels=labels or None)
+    report = DataReport(name or dataset.name, cases=len(dataset.cases))
+    usable = []
+    for number, case in enumerate(dataset.cases):
+        if progress is not None:
+            progress(number / len(dataset.cases), f"reading case {number + 1} of {len(dataset.cases)}")
+        if case.label is None:
+            report.problems.append(f"{case.name} has no labels and is left out.")
+            continue
+        try:
+            image, reference = load_case(case, dataset)
+        except InputError as error:
+            report.problems.append(str(error))
+            continue
+        voxels = np.asarray(image)
+        usable.append(case)
+        report.sizes.append(tuple(voxels.shape[1:]))
+        report.spacings.append(tuple(np.linalg.norm(reference.affine[:3, :3], axis=0)))
+        report.intensities.append(tuple(np.percentile(voxels, [1, 99])))
+        for segment, volume in reference.volumes_ml().items():
+            report.volumes_ml.setdefault(segment, []).append(volume)
+        if not reference.labels.any():
+            report.problems.append(f"The labels of {case.name} are empty.")
+    for group in find_duplicates(usable):
+        report.problems.append(f"The same voxels under several names, kept together in the split: {', '.join(group)}.")
+    return report
+
+
+def describe_dataset(
+    path: str | Path,
+    labels: dict[int, str] | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    name: str | None = None,
+) -> str:
+    """``measure_dataset`` as HTML."""
+    return measure_dataset(path, labels, progress, name).html
+
+
+def _ranges(values: list[tuple[float, ...]], separator: str, number: str) -> str:
+    low, middle, high = np.min(values, axis=0), np.median(values, axis=0), np.max(values, axis=0)
+
+    def text(row: np.ndarray) -> str:
+        return separator.join(format(v, number) for v in row)
+
+    return text(middle) if np.allclose(low, high) else f"median {text(middle)} (from {text(low)} to {text(high)})"
+
+
+def _table(rows: list[tuple[str, ...]], head: bool = False) -> str:
+    def row(cells: tuple[str, ...], tag: str) -> str:
+        inside = (f'<{tag} align="left">{escape(str(cell))}&nbsp;&nbsp;</{tag}>' for cell in cells)
+        return f"<tr>{''.join(inside)}</tr>"
+
+    return f"<table>{''.join(row(cells, 'th' if head and n == 0 else 'td') for n, cells in enumerate(rows))}</table>"
