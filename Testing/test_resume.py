@@ -102,8 +102,13 @@ def test_a_process_whose_input_is_closed_saves_and_stops(data, tmp_path):
 def test_stopped_in_the_middle_of_an_epoch_it_goes_on_from_there(data, tmp_path):
     config = small_config(data, epochs=2, iterations_per_epoch=5)
     train(config, tmp_path / "whole")
-    asked = iter([False, False, True])
-    assert train(config, tmp_path / "two", should_stop=lambda: next(asked)) is None
+    done = []
+
+    def count(event):
+        if "iteration" in event.get("message", ""):
+            done.append(event)
+
+    assert train(config, tmp_path / "two", on_event=count, should_stop=lambda: len(done) == 3) is None
     assert weights(tmp_path / "two")["progress"]["iteration"] == 3
     train(config, tmp_path / "two", resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "two"))

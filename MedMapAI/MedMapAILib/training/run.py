@@ -80,9 +80,8 @@ def train(
         PreparedCases(output / "cache" / part, config["training"]["memory_gb"]) for part in ("train", "validation")
     )
     try:
-        _prepare(
-            dataset, task, {"training": (train_cases, cases), "validation": (validation_cases, validation)}, on_event
-        )
+        parts = {"training": (train_cases, cases), "validation": (validation_cases, validation)}
+        _prepare(dataset, task, parts, on_event, should_stop)
         trainer = Trainer(config, task, network, cases, validation, output, on_event=on_event, should_stop=should_stop)
         on_event(
             {
@@ -99,7 +98,7 @@ def train(
         )
         trained = trainer.run()
     except Stopped:
-        on_event({"event": "stopped", "reason": f"Stopped as asked; resume to go on. The checkpoint is in {output}."})
+        on_event({"event": "stopped", "reason": f"Stopped as asked; resume {output} to go on."})
         return None
     finally:
         remove_cache(output)
@@ -190,10 +189,18 @@ def _plan(dataset: Dataset, cases: list[Case], config: dict, output: Path, on_ev
     return make_plan(fingerprint(dataset, cases), changes), True
 
 
-def _prepare(dataset: Dataset, task: Any, parts: dict[str, tuple[list[Case], PreparedCases]], on_event: Event) -> None:
+def _prepare(
+    dataset: Dataset,
+    task: Any,
+    parts: dict[str, tuple[list[Case], PreparedCases]],
+    on_event: Event,
+    should_stop: Callable[[], bool],
+) -> None:
     for part, (cases, prepared) in parts.items():
 
         def say(fraction: float, message: str, part: str = part) -> None:
+            if should_stop():
+                raise Stopped
             on_event({"event": "progress", "fraction": 0.0, "message": f"{part} part: {message}"})
 
         for _, image, reference in load_cases(dataset, cases, say):

@@ -1,0 +1,90 @@
+"""Runs inside Slicer (slicer_add_python_unittest): the module MedMapAI, on volumes made here."""
+
+import importlib.util
+import unittest
+
+import numpy as np
+import slicer
+import vtk
+
+HAVE_TORCH = all(importlib.util.find_spec(name) is not None for name in ("torch", "monai", "nibabel"))
+NO_TORCH = "PyTorch, MONAI or nibabel is not installed in this Slicer: press Apply in the module to install them"
+
+
+def blobVolume(name="Blob", shape=(34, 48, 36)):
+    """A volume node (K, J, I) with a bright blob off its middle on a noisy ground, 1 mm."""
+    k, j, i = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    noise = np.random.default_rng(0).normal(0, 3, shape)
+    array = 100 * np.exp(-((i - 0.2) ** 2 + j**2 + k**2) / 0.3) + noise
+    return slicer.util.addVolumeFromArray(array.astype(np.float32), name=name)
+
+
+class MedMapAISelfTest(unittest.TestCase):
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+        self.widget = slicer.util.getModuleWidget("MedMapAI")
+        self.widget.enter()
+
+    def tearDown(self):
+        self.widget.exit()
+        slicer.mrmlScene.Clear()
+
+    def test_openPanelSaysWhatIsMissing(self):
+        self.assertFalse(self.widget.ui.applyButton.enabled)
+        self.assertIn("volume", self.widget.ui.statusLabel.text)
+
+    def test_firstVolumeIsChosenAndKeptInTheParameterNode(self):
+        volumeNode = blobVolume()
+        self.widget.exit()
+        self.widget.enter()
+        self.assertEqual(self.widget.ui.inputSelector.currentNode(), volumeNode)
+        self.assertEqual(self.widget.logic.getParameterNode().inputVolume, volumeNode)
+
+    def test_panelOutlivesItsScene(self):
+        blobVolume()
+        slicer.mrmlScene.Clear()
+        self.widget.enter()
+        self.assertIsNone(self.widget.ui.inputSelector.currentNode())
+        self.assertFalse(self.widget.ui.applyButton.enabled)
+
+    def test_reload(self):
+        self.widget.onReload()
+        # The panel that is there now is another one.
+        self.widget = slicer.util.getModuleWidget("MedMapAI")
+        self.widget.enter()
+        self.assertFalse(self.widget.ui.applyButton.enabled)
+
+    def test_regionIsLaidRoundTheVolume(self):
+        volumeNode = blobVolume()
+        roiNode = self.widget.logic.fitRoi(volumeNode)
+        bounds, wanted = [0.0] * 6, [0.0] * 6
+        roiNode.GetRASBounds(bounds)
+        volumeNode.GetRASBounds(wanted)
+        np.testing.assert_allclose(bounds, wanted, atol=1e-6)
+
+    @unittest.skipUnless(HAVE_TORCH, NO_TORCH)
+    def test_apply(self):
+        volumeNode = blobVolume()
+        transformNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        matrix = vtk.vtkMatrix4x4()
+        matrix.SetElement(0, 3, 25)
+        transformNode.SetMatrixTransformToParent(matrix)
+        volumeNode.SetAndObserveTransformNodeID(transformNode.GetID())
+        self.widget.refreshModels()
+        if not self.widget._models:
+            self.skipTest("no model is at hand")
+        parameterNode = self.widget.logic.getParameterNode()
+        parameterNode.inputVolume = volumeNode
+        parameterNode.device = "cpu"
+        self.assertTrue(self.widget.ui.applyButton.enabled, self.widget.ui.statusLabel.text)
+        self.widget.ui.applyButton.click()
+        segmentationNode = parameterNode.outputSegmentation
+        self.assertIsNotNone(segmentationNode, self.widget.ui.statusLabel.text)
+        model = self.widget._models[parameterNode.modelName]
+        self.assertEqual(self.widget.ui.resultsTable.rowCount, len(model.segments))
+        self.assertEqual(segmentationNode.GetSegmentation().GetNumberOfSegments(), len(model.segments))
+        self.assertEqual(segmentationNode.GetParentTransformNode(), transformNode)
+
+
+if __name__ == "__main__":
+    unittest.main()

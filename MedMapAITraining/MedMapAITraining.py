@@ -1,0 +1,808 @@
+"""Slicer module "MedMapAI Training": train a model on a data set or on cases that are open in Slicer."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import ctk
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import Choice, Decimals, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+# MedMapAILib is imported where it is used: this file loads without torch, and a reload takes the changed library.
+
+SOURCES = ["Dataset folder", "Nodes in the scene"]
+# The names in the tables of MedMapAILib, which need torch to be read; a test holds them equal.
+NETWORKS = ["unet", "residual-unet", "segresnet", "attention-unet", "fcn"]
+LOSSES = ["dice-ce", "dice", "cross-entropy", "focal", "tversky", "generalized-dice"]
+OPTIMIZERS = ["adamw", "sgd"]
+DEVICES = ["auto", "cpu", "cuda"]
+
+# References of the parameter node to the cases in the scene, one pair for each row of the table.
+VOLUME_ROLE, SEGMENTATION_ROLE = "caseVolume", "caseSegmentation"
+
+
+class MedMapAITraining(ScriptedLoadableModule):
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("MedMapAI Training")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = ["MedMapAI"]
+        parent.contributors = ["MedMapAI contributors"]
+        parent.helpText = _(
+            "Trains a model on a data set or on cases that are open in Slicer. The finished model is listed in the "
+            "module MedMapAI.<br><b>Research use only; not a medical device.</b>"
+        )
+        parent.acknowledgementText = _("Built on 3D Slicer, PyTorch and MONAI.")
+
+
+@parameterNodeWrapper
+class MedMapAITrainingParameterNode:
+    source: Annotated[str, Choice(SOURCES)] = SOURCES[0]
+    datasetFolder: str = ""
+    recipe: str = ""
+    modelName: str = "my-model"
+    labels: str = ""
+    network: Annotated[str, Choice(NETWORKS)] = "unet"
+    loss: Annotated[str, Choice(LOSSES)] = "dice-ce"
+    optimizer: Annotated[str, Choice(OPTIMIZERS)] = "adamw"
+    learningRate: Annotated[float, WithinRange(0.000001, 1.0), Decimals(6)] = 0.001
+    epochs: Annotated[int, WithinRange(1, 100000)] = 100
+    validation: Annotated[float, WithinRange(0.05, 0.9), Decimals(2)] = 0.2
+    device: Annotated[str, Choice(DEVICES)] = "auto"
+    outputFolder: str = ""
+
+
+class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._parameterNodeGuiTag = None
+        self._plotViewNode = None
+        self._busy = False
+        self._updating = False
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/MedMapAITraining.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.ui.pairsTable.horizontalHeader().setSectionResizeMode(1)  # QHeaderView.Stretch
+        for pathEdit in (self.ui.datasetPath, self.ui.outputPath):
+            pathEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.NoDot | ctk.ctkPathLineEdit.NoDotDot
+        self.plotView = slicer.qMRMLPlotView()
+        self.plotView.setMRMLScene(slicer.mrmlScene)
+        self.plotView.toolTip = self.ui.plotContainer.toolTip
+        self.ui.plotContainer.layout().addWidget(self.plotView)
+        self.logic = MedMapAITrainingLogic()
+        self.logic.onEvent = self.onEvent
+
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.ui.datasetPath.currentPathChanged.connect(self.onPathChanged)
+        self.ui.outputPath.currentPathChanged.connect(self.onPathChanged)
+        self.ui.recipeSelector.currentIndexChanged.connect(self.onRecipeChanged)
+        self.ui.addPairButton.clicked.connect(self.onAddPair)
+        self.ui.removePairButton.clicked.connect(self.onRemovePair)
+        self.ui.checkButton.clicked.connect(self.onCheck)
+        self.ui.startButton.clicked.connect(self.onStart)
+        self.ui.stopButton.clicked.connect(self.onStop)
+        self.ui.resumeButton.clicked.connect(self.onResume)
+
+        self._fillRecipes()
+        self.initializeParameterNode()
+
+    # -- life of the panel ------------------------------------------------------------------------------------------
+
+    def cleanup(self):
+        self.logic.shutDown()
+        self.setParameterNode(None)
+        self.plotView.setMRMLPlotViewNode(None)
+        self.removeObservers()
+
+    def enter(self):
+        self.initializeParameterNode()
+
+    def exit(self):
+        self.setParameterNode(None)
+
+    def onReload(self):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "MedMapAILib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def onSceneStartClose(self, caller, event):
+        # A training goes on in its own process; its curve is drawn anew in the next scene.
+        self.setParameterNode(None)
+        self.plotView.setMRMLPlotViewNode(None)
+        self._plotViewNode = None
+
+    def onSceneEndClose(self, caller, event):
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self):
+        self.setParameterNode(self.logic.getParameterNode())
+        self._showChart()
+
+    def setParameterNode(self, parameterNode):
+        if self._parameterNode:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self._parameterNode = parameterNode
+        if self._parameterNode:
+            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
+            self._readPairs()
+            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self.onParametersModified()
+
+    # -- parameters -------------------------------------------------------------------------------------------------
+
+    def parameters(self):
+        """What is set in the panel, as the library's TrainingParameters."""
+        from MedMapAILib.training.parameters import TrainingParameters, parse_labels
+
+        node = self._parameterNode
+        fromScene = node.source == SOURCES[1]
+        pairs = tuple(
+            tuple(None if one is None else one.GetID() for one in pair) for pair in self.logic.pairs(node.parameterNode)
+        )
+        return TrainingParameters(
+            output=node.outputFolder,
+            dataset=None if fromScene else node.datasetFolder,
+            scene_cases=pairs if fromScene else (),
+            name=node.modelName,
+            network=node.network,
+            loss=node.loss,
+            optimizer=node.optimizer,
+            learning_rate=node.learningRate,
+            epochs=node.epochs,
+            validation=node.validation,
+            device=node.device,
+            recipe=node.recipe or None,
+            labels={} if fromScene else parse_labels(node.labels),
+        )
+
+    def onParametersModified(self, caller=None, event=None):
+        if self._updating:
+            return
+        node = self._parameterNode
+        self._updating = True
+        try:
+            if node:
+                self._write(self.ui.datasetPath, node.datasetFolder)
+                self._write(self.ui.outputPath, node.outputFolder)
+                fromScene = node.source == SOURCES[1]
+                self.ui.pairsWidget.visible = fromScene
+                ui = self.ui
+                for widget in (ui.datasetPath, ui.datasetPathLabel, ui.labelsEdit, ui.labelsEditLabel):
+                    widget.visible = not fromScene
+                index = self.ui.recipeSelector.findData(node.recipe)
+                if index < 0:  # one from elsewhere, set by a script or a scene
+                    self.ui.recipeSelector.addItem(Path(node.recipe).stem, node.recipe)
+                    index = self.ui.recipeSelector.count - 1
+                if index != self.ui.recipeSelector.currentIndex:
+                    self.ui.recipeSelector.setCurrentIndex(index)
+            self._updateButtons()
+        finally:
+            self._updating = False
+
+    @staticmethod
+    def _write(pathEdit, path):
+        if pathEdit.currentPath != path:
+            pathEdit.currentPath = path
+
+    def _updateButtons(self):
+        from MedMapAILib.errors import InputError
+        from MedMapAILib.training.parameters import can_resume
+
+        valid, reason, resumable = False, "", False
+        if self._parameterNode:
+            try:
+                valid, reason = self.parameters().is_valid()
+            except InputError as error:
+                reason = str(error)
+            resumable, noResume = can_resume(self._parameterNode.outputFolder)
+            self.ui.resumeButton.toolTip = noResume or _("Go on from the checkpoint in the output folder.")
+        running = self.logic.running or self._busy
+        self.ui.startButton.enabled = valid and not running
+        self.ui.startButton.toolTip = reason or _("Start training from the beginning.")
+        self.ui.resumeButton.enabled = resumable and not running
+        self.ui.stopButton.enabled = self.logic.running
+        for section in (self.ui.dataSection, self.ui.modelSection, self.ui.advancedSection, self.ui.outputPath):
+            section.enabled = not running
+        self.ui.progressBar.visible = running
+        if not running and (reason or not self._kept):
+            self._say(reason)
+
+    #: Whether the message shown is the outcome of something and stays until there is something to correct.
+    _kept = False
+
+    def _say(self, message, keep=False):
+        self._kept = keep
+        self.ui.statusLabel.text = message
+        self.ui.statusLabel.visible = bool(message)
+
+    def onPathChanged(self, path=""):
+        if self._parameterNode and not self._updating:
+            self._parameterNode.datasetFolder = self.ui.datasetPath.currentPath
+            self._parameterNode.outputFolder = self.ui.outputPath.currentPath
+
+    # -- recipes ----------------------------------------------------------------------------------------------------
+
+    def _fillRecipes(self):
+        selector = self.ui.recipeSelector
+        wasBlocked = selector.blockSignals(True)
+        selector.clear()
+        selector.addItem(_("None: defaults"), "")
+        for path in sorted(Path(self.resourcePath("Recipes")).glob("*.toml")):
+            selector.addItem(path.stem, str(path))
+        selector.blockSignals(wasBlocked)
+
+    def onRecipeChanged(self, index=-1):
+        node = self._parameterNode
+        path = self.ui.recipeSelector.currentData or ""
+        if not node or self._updating or path == node.recipe:
+            return
+        with self.logic.showErrors(_("The recipe was not taken.")):
+            from MedMapAILib.training.parameters import labels_text, read_recipe
+
+            recipe = read_recipe(path) if path else None
+            with slicer.util.NodeModify(node):
+                node.recipe = path
+                if recipe is not None:
+                    node.modelName = recipe["model"]["name"] or node.modelName
+                    node.labels = labels_text(recipe["dataset"]["labels"])
+                    node.network = recipe["network"]["name"]
+                    node.loss = recipe["loss"]["name"]
+                    node.optimizer = recipe["optimizer"]["name"]
+                    node.learningRate = float(recipe["optimizer"]["learning_rate"])
+                    node.epochs = int(recipe["training"]["epochs"])
+                    node.validation = float(recipe["split"]["validation"])
+                    if Path(recipe["dataset"]["path"]).is_dir() and not node.datasetFolder:
+                        node.datasetFolder = str(Path(recipe["dataset"]["path"]).resolve())
+
+    # -- cases from the scene ---------------------------------------------------------------------------------------
+
+    def onAddPair(self, checked=False):
+        self._addPairRow(None, None)
+        self._writePairs()
+
+    def onRemovePair(self, checked=False):
+        row = self.ui.pairsTable.currentRow()
+        if row < 0:
+            row = self.ui.pairsTable.rowCount - 1
+        if row >= 0:
+            self.ui.pairsTable.removeRow(row)
+            self._writePairs()
+
+    def _addPairRow(self, volumeNode, segmentationNode):
+        table = self.ui.pairsTable
+        row = table.rowCount
+        table.setRowCount(row + 1)
+        kinds = [["vtkMRMLScalarVolumeNode"], ["vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode"]]
+        tips = [_("Scan of the case"), _("What the model shall learn to find in it")]
+        for column, node in enumerate((volumeNode, segmentationNode)):
+            selector = slicer.qMRMLNodeComboBox()
+            selector.nodeTypes = kinds[column]
+            selector.showChildNodeTypes = False
+            selector.addEnabled = False
+            selector.removeEnabled = False
+            selector.noneEnabled = True
+            selector.noneDisplay = _("Select…")
+            selector.toolTip = tips[column]
+            selector.setMRMLScene(slicer.mrmlScene)
+            selector.setCurrentNode(node)
+            selector.currentNodeChanged.connect(self._writePairs)
+            table.setCellWidget(row, column, selector)
+        table.resizeRowsToContents()
+
+    def _readPairs(self):
+        self.ui.pairsTable.setRowCount(0)
+        for volumeNode, segmentationNode in self.logic.pairs(self._parameterNode.parameterNode):
+            self._addPairRow(volumeNode, segmentationNode)
+
+    def _writePairs(self, node=None):
+        if self._parameterNode:
+            table = self.ui.pairsTable
+            pairs = [
+                tuple(table.cellWidget(row, column).currentNode() for column in (0, 1)) for row in range(table.rowCount)
+            ]
+            self.logic.setPairs(self._parameterNode.parameterNode, pairs)
+            self.onParametersModified()
+
+    # -- checking, starting, stopping -------------------------------------------------------------------------------
+
+    def onCheck(self, checked=False):
+        if self._busy or not self._parameterNode:
+            return
+        self._setBusy(True)
+        try:
+            with self.logic.showErrors(_("The data could not be checked.")):
+                if self.logic.ensureDependencies():
+                    html = self.logic.checkData(self.parameters(), self._parameterNode.parameterNode, self._onProgress)
+                    self.ui.dataReport.html = html
+                    self.ui.dataReport.visible = True
+        finally:
+            self._setBusy(False)
+
+    def onStart(self, checked=False):
+        self._begin(resume=False)
+
+    def onResume(self, checked=False):
+        self._begin(resume=True)
+
+    def onStop(self, checked=False):
+        self.ui.stopButton.enabled = False
+        self._say(_("Stopping: saving a checkpoint…"))
+        self.logic.stop()
+
+    def _begin(self, resume):
+        if self.logic.running or self._busy or not self._parameterNode:
+            return
+        self._setBusy(True)
+        self.ui.logText.clear()
+        try:
+            with self.logic.showErrors(_("The training was not started.")):
+                if not self.logic.ensureDependencies():
+                    self._say(_("Nothing was installed and nothing was started."), keep=True)
+                    return
+                parameters = self.parameters()
+                if resume:
+                    self.logic.resume(parameters.output)
+                else:
+                    self.logic.startWith(parameters, self._parameterNode.parameterNode, self._onProgress)
+                self._showChart()
+                # Room for the curve.
+                for section in (self.ui.dataSection, self.ui.modelSection, self.ui.advancedSection):
+                    section.collapsed = True
+        finally:
+            self._setBusy(False)
+
+    def _setBusy(self, busy):
+        self._busy = busy
+        if busy:
+            self._kept = False
+            self.ui.progressBar.setRange(0, 100)
+            self.ui.progressBar.value = 0
+        self.onParametersModified()
+        slicer.app.processEvents()
+
+    def _onProgress(self, fraction, message):
+        self.ui.progressBar.value = round(100 * fraction)
+        self._say(message)
+        slicer.app.processEvents()
+
+    # -- while it trains --------------------------------------------------------------------------------------------
+
+    def onEvent(self, event):
+        """What the training process said; the nodes are up to date already."""
+        kind = event["event"]
+        if kind == "started":
+            text = _("{n} cases to train on, {m} to check with, on {device}.").format(
+                n=event["train_cases"], m=event["validation_cases"], device=event.get("device", "cpu"))
+            self._log(text)
+            self._say(text)
+            for group in event.get("duplicates", ()):
+                self._log(_("The same voxels under several names, kept together: {names}").format(
+                    names=", ".join(map(str, group))))
+        elif kind == "progress":
+            self.ui.progressBar.value = round(100 * event["fraction"])
+            self._say(event["message"])
+        elif kind == "epoch":
+            self.ui.progressBar.value = round(100 * event.get("fraction", 0))
+            parts = [_("Epoch {number}").format(number=event["epoch"])]
+            for key, name in (("train_loss", _("loss")), ("validation_loss", _("validation loss")),
+                              ("validation_dice", _("Dice"))):
+                if event.get(key) is not None:
+                    parts.append(f"{name} {event[key]:.3f}")
+            self._log(", ".join(parts))
+            self._say(" · ".join(parts))
+            self._showChart()
+        elif kind == "log":
+            self._log(event["message"])
+        elif kind == "stopped":
+            self._finish(_("Stopped. The checkpoint is saved: press Resume to go on."))
+        elif kind == "failed":
+            self._finish(_("The training failed."))
+            slicer.util.errorDisplay(event["reason"], _("MedMapAI Training"), detailedText=event.get("details", ""))
+        elif kind == "finished":
+            self._finish(_("Finished. The model {name} is listed in the module MedMapAI.").format(name=event["model"]))
+            if hasattr(slicer.modules, "MedMapAIWidget"):
+                slicer.modules.MedMapAIWidget.refreshModels()
+
+    def _finish(self, message):
+        self._log(message)
+        self._say(message, keep=True)
+        self.onParametersModified()
+        # What had to be corrected before (the folder holds a training now) is no news at this moment.
+        self._say(message, keep=True)
+
+    def _log(self, text):
+        self.ui.logText.appendPlainText(text)
+
+    def _showChart(self):
+        if self.logic.chartNode is None or not self._parameterNode:
+            return
+        if self._plotViewNode is None:
+            self._plotViewNode = self.logic.plotViewNode(self._parameterNode.parameterNode)
+            self.plotView.setMRMLPlotViewNode(self._plotViewNode)
+        self._plotViewNode.SetPlotChartNodeID(self.logic.chartNode.GetID())
+        self.plotView.fitToContent()
+
+
+class MedMapAITrainingLogic(ScriptedLoadableModuleLogic):
+    """Trains models; needs neither panel nor main window.
+
+    ``train`` works in this process and returns when it is done; ``start`` works in another one and tells ``onEvent``.
+    """
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        from MedMapAILib.graphics import keep_triton_out
+
+        keep_triton_out()
+        #: Called with each event, a dict; see MedMapAILib.training.run.train.
+        self.onEvent = None
+        self.tableNode = None
+        self.chartNode = None
+        #: The epochs so far.
+        self.rows = []
+        self._process = None
+        self._killTimer = None
+
+    def getParameterNode(self):
+        node = super().getParameterNode()
+        # Held until the next one: VTK lets Python collect the callbacks of a node that no Python object refers to, and
+        # calls them all the same. The wrapper's callbacks stay on the node when the panel is gone or reloaded.
+        slicer.modules.MedMapAITrainingParameterNode = node
+        return MedMapAITrainingParameterNode(node)
+
+    # -- cases from the scene ---------------------------------------------------------------------------------------
+
+    @staticmethod
+    def pairs(parameterNode):
+        """The cases of a (MRML) parameter node: list of (volume node, segmentation node), None where none is chosen."""
+        count = int(parameterNode.GetAttribute("cases") or 0)
+        return [
+            tuple(parameterNode.GetNodeReference(f"{role}{n}") for role in (VOLUME_ROLE, SEGMENTATION_ROLE))
+            for n in range(count)
+        ]
+
+    @staticmethod
+    def setPairs(parameterNode, pairs):
+        """Keep cases in a (MRML) parameter node, so that they are saved with the scene."""
+        with slicer.util.NodeModify(parameterNode):
+            for n in range(max(len(pairs), int(parameterNode.GetAttribute("cases") or 0))):
+                pair = pairs[n] if n < len(pairs) else (None, None)
+                for role, node in zip((VOLUME_ROLE, SEGMENTATION_ROLE), pair, strict=True):
+                    parameterNode.SetNodeReferenceID(f"{role}{n}", node.GetID() if node is not None else None)
+            parameterNode.SetAttribute("cases", str(len(pairs)))
+
+    def exportPairs(self, pairs, folder, progress=None):
+        """Write (volume node, segmentation or label map node) pairs as an anonymous data set. Returns its labels.
+
+        The folder gets images/case_001.nrrd …, labels/case_001.nrrd …; whole or not at all. Raises InputError.
+        """
+        from MedMapAILib import mrml
+        from MedMapAILib.datasets.scene import write_cases
+
+        def cases():
+            for number, (volumeNode, segmentationNode) in enumerate(pairs):
+                if progress is not None:
+                    progress(number / len(pairs), _("Reading case {number} of {count}").format(
+                        number=number + 1, count=len(pairs)))
+                image = mrml.image_from_node(volumeNode)
+                yield image, mrml.segmentation_from_node(segmentationNode, volumeNode)
+
+        return write_cases(cases(), folder)
+
+    # -- training ---------------------------------------------------------------------------------------------------
+
+    def checkData(self, parameters, parameterNode=None, progress=None):
+        """Read the cases and say what they are like, as HTML. Raises InputError for what cannot be trained on."""
+        from MedMapAILib.datasets.report import describe_dataset
+        from MedMapAILib.training.parameters import label_names
+
+        if parameters.dataset is not None:
+            return describe_dataset(parameters.dataset, label_names(parameters.labels), progress)
+        folder = Path(slicer.util.tempDirectory()) / "dataset"
+        labels = self.exportPairs(self.pairs(parameterNode), folder, progress)
+        try:
+            return describe_dataset(folder, label_names(labels), progress, name=_("Nodes in the scene"))
+        finally:
+            import shutil
+
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
+    def train(self, config, output, onEvent=None, resume=False):
+        """Train in this process. Returns the bundle's path.
+
+        config: a dictionary of sections, or the path of a .toml or .json. onEvent: called with each event, a dict.
+        Raises InputError, RunError.
+        """
+        from MedMapAILib.training.config import read_config
+        from MedMapAILib.training.run import train
+
+        if not isinstance(config, dict):
+            config = read_config(config)
+        self._newHistory(output, resume)
+
+        def tell(event):
+            self._keep(event)
+            if onEvent is not None:
+                onEvent(event)
+
+        return train(config, output, resume=resume, on_event=tell)
+
+    def startWith(self, parameters, parameterNode=None, progress=None):
+        """Start a training with the library's TrainingParameters; cases from the scene are written first."""
+        import dataclasses
+
+        from MedMapAILib.errors import InputError
+        from MedMapAILib.training.parameters import dataset_folder
+
+        valid, reason = parameters.is_valid()
+        if not valid:
+            raise InputError(reason)
+        parameters.config()  # raises before anything is written
+        if parameters.dataset is None:
+            folder = dataset_folder(parameters.output)
+            labels = self.exportPairs(self.pairs(parameterNode), folder, progress)
+            parameters = dataclasses.replace(parameters, dataset=str(folder), labels=labels)
+        self.start(parameters.config(), parameters.output)
+
+    def resume(self, output):
+        """Go on with the training that was begun in a folder, as it was set then. Raises InputError."""
+        from MedMapAILib.errors import InputError
+        from MedMapAILib.training.parameters import can_resume, stored_config
+
+        possible, reason = can_resume(output)
+        if not possible:
+            raise InputError(reason)
+        self.start(stored_config(output), output, resume=True)
+
+    def start(self, config, output, resume=False):
+        """Start training in another process; returns at once. ``onEvent`` is told how it goes.
+
+        config: a dictionary of sections, written to config.toml in the output folder, or the path of a configuration.
+        Raises InputError when the output folder cannot be written to.
+        """
+        from MedMapAILib.errors import InputError
+        from MedMapAILib.training.events import EventReader, Tail
+        from MedMapAILib.training.parameters import write_config
+
+        if self.running:
+            raise InputError(_("A training is running already; stop it first."))
+        output = Path(output)
+        if isinstance(config, dict):
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(
+                    f"The output folder {output} cannot be made ({error.strerror}); choose another."
+                ) from None
+            write_config(config, output / "config.toml")
+            config = output / "config.toml"
+        self._newHistory(output, resume)
+        self._events, self._errors, self._last = EventReader(), Tail(), None
+
+        process = qt.QProcess()
+        environment = qt.QProcessEnvironment.systemEnvironment()
+        import MedMapAILib
+
+        paths = [str(Path(MedMapAILib.__file__).resolve().parent.parent), environment.value("PYTHONPATH", "")]
+        environment.insert("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        environment.insert("PYTHONUNBUFFERED", "1")
+        process.setProcessEnvironment(environment)
+        process.readyReadStandardOutput.connect(self._onOutput)
+        process.readyReadStandardError.connect(self._onError)
+        process.finished.connect(self._onFinished)
+        process.errorOccurred.connect(self._onProcessError)
+        arguments = ["-m", "MedMapAILib", "train", str(config), "--output", str(output), "--events"]
+        self._process = process
+        process.start(self.pythonExecutable(), [*arguments, "--resume"] if resume else arguments)
+
+    @staticmethod
+    def pythonExecutable():
+        """The Python that the training runs in: PythonSlicer in Slicer, else this one."""
+        name = "PythonSlicer.exe" if os.name == "nt" else "PythonSlicer"
+        beside = Path(sys.executable).parent / name
+        return str(beside if beside.is_file() else sys.executable)
+
+    @property
+    def running(self):
+        return self._process is not None
+
+    def stop(self):
+        """Ask the training to stop; it saves a checkpoint first. One that does not answer in a minute is killed."""
+        if not self.running:
+            return
+        self._stopping = True
+        # The training stops when its input ends: that works on every system, and when Slicer dies, too.
+        self._process.closeWriteChannel()
+        self._killTimer = qt.QTimer()
+        self._killTimer.setSingleShot(True)
+        self._killTimer.timeout.connect(self._process.kill)
+        self._killTimer.start(60000)
+
+    _stopping = False
+
+    def shutDown(self):
+        """Stop the training and wait: before a reload, or when Slicer closes."""
+        if self.running:
+            process = self._process
+            self.onEvent = None
+            self.stop()
+            if not process.waitForFinished(10000):
+                process.kill()
+                process.waitForFinished(2000)
+            self._process = None
+
+    def _onOutput(self):
+        self._take(self._events.feed(self._process.readAllStandardOutput().data()))
+
+    def _onError(self):
+        self._take([{"event": "log", "message": line} for line in
+                    self._errors.feed(self._process.readAllStandardError().data())])
+
+    def _onFinished(self, *ignored):
+        if not self.running:
+            return
+        from MedMapAILib.training.events import why_it_died
+
+        self._onOutput()
+        self._onError()
+        self._take(self._events.close())
+        process, self._process = self._process, None
+        if self._killTimer is not None:
+            self._killTimer.stop()
+        crashed = process.exitStatus() == qt.QProcess.CrashExit
+        last = self._last
+        if last is None and self._stopping:
+            last = {"event": "stopped", "reason": ""}
+        elif last is None:
+            last = {"event": "failed", "reason": why_it_died(process.exitCode(), crashed, self._errors.text)}
+        self._stopping = False
+        if last["event"] == "failed":
+            last = {**last, "details": self._errors.text}
+        if last["event"] == "finished":
+            last = self._listed(last)
+        process.deleteLater()
+        self._tell(last)
+
+    def _onProcessError(self, error):
+        if self.running and self._process.state() == qt.QProcess.NotRunning and error == qt.QProcess.FailedToStart:
+            process, self._process = self._process, None
+            self._tell({"event": "failed", "details": process.errorString(), "reason": _(
+                "Python could not be started at {path}; reinstall Slicer or check its permissions."
+            ).format(path=self.pythonExecutable())})
+
+    def _listed(self, event):
+        """Add the finished model to the user's models, from where the module MedMapAI lists it."""
+        from MedMapAILib.model_store import add_model
+
+        try:
+            return {**event, "model": add_model(event["bundle"], replace=True).name}
+        except Exception as error:
+            logging.exception("The trained model could not be listed")
+            return {"event": "failed", "details": "", "reason": _(
+                "The training is finished, but its model in {path} could not be listed: {error}").format(
+                path=event["bundle"], error=error)}
+
+    def _take(self, events):
+        from MedMapAILib.training.events import LAST_EVENTS
+
+        for event in events:
+            if event["event"] in LAST_EVENTS:
+                self._last = event  # told when the process is gone
+            else:
+                self._keep(event)
+                self._tell(event)
+
+    def _tell(self, event):
+        if self.onEvent is not None:
+            self.onEvent(event)
+
+    # -- history ----------------------------------------------------------------------------------------------------
+
+    def _newHistory(self, output, resume):
+        from MedMapAILib.training.events import read_history
+
+        self.rows = read_history(output) if resume else []
+        self._historyName = _("Training of {name}").format(name=Path(output).name)
+        self.tableNode = self.chartNode = None
+        self._updateNodes()
+
+    def _keep(self, event):
+        if event["event"] == "epoch":
+            self.rows = [row for row in self.rows if row["epoch"] < event["epoch"]] + [event]
+            self._updateNodes()
+
+    def _updateNodes(self):
+        from MedMapAILib import mrml
+
+        if slicer.mrmlScene.IsBatchProcessing():
+            return  # the scene is being closed or loaded; the next epoch draws all
+        gone = [node is None or node.GetScene() is None for node in (self.tableNode, self.chartNode)]
+        if any(gone):
+            self.tableNode, self.chartNode = mrml.history_nodes(self._historyName)
+        mrml.update_history(self.tableNode, self.chartNode, self.rows)
+
+    @staticmethod
+    def plotViewNode(owner):
+        """A view node for the panel's own plot view, which no layout of Slicer manages."""
+        name = "MedMapAITraining"
+        viewNode = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLPlotViewNode")
+        if viewNode is None:
+            viewNode = slicer.mrmlScene.CreateNodeByClass("vtkMRMLPlotViewNode")
+            viewNode.UnRegister(None)
+            viewNode.SetSingletonTag(name)
+            viewNode.SetLayoutName(name)
+            viewNode.SetName(name)
+            viewNode.SetHideFromEditors(True)
+            viewNode.SetSaveWithScene(False)
+            # Views that have a parent are left alone by the layout manager.
+            viewNode.SetAndObserveParentLayoutNodeID(owner.GetID())
+            viewNode = slicer.mrmlScene.AddNode(viewNode)
+        return viewNode
+
+    # -- what both modules need -------------------------------------------------------------------------------------
+
+    @staticmethod
+    def ensureDependencies(ask=None):
+        """See MedMapAILogic.ensureDependencies."""
+        from MedMapAI import MedMapAILogic
+
+        return MedMapAILogic().ensureDependencies(ask)
+
+    @staticmethod
+    def showErrors(title):
+        """See MedMapAILogic.showErrors."""
+        from MedMapAI import MedMapAILogic
+
+        return MedMapAILogic().showErrors(title)
+
+
+class MedMapAITrainingTest(ScriptedLoadableModuleTest):
+    """Runs in Slicer: Reload and Test of the developer section, or slicer_add_python_unittest by Testing/Python."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        self.setUp()
+        self.test_panelSaysWhatIsMissing()
+        self.setUp()
+        self.test_pairsAreKeptInTheScene()
+
+    def test_panelSaysWhatIsMissing(self):
+        widget = slicer.util.getModuleWidget("MedMapAITraining")
+        widget.enter()
+        self.assertFalse(widget.ui.startButton.enabled)
+        self.assertIn("folder", widget.ui.statusLabel.text)
+
+    def test_pairsAreKeptInTheScene(self):
+        logic = MedMapAITrainingLogic()
+        parameterNode = logic.getParameterNode().parameterNode
+        volumeNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+        segmentationNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        logic.setPairs(parameterNode, [(volumeNode, segmentationNode), (volumeNode, None)])
+        self.assertEqual(logic.pairs(parameterNode), [(volumeNode, segmentationNode), (volumeNode, None)])
+        slicer.mrmlScene.RemoveNode(segmentationNode)
+        self.assertEqual(logic.pairs(parameterNode), [(volumeNode, None), (volumeNode, None)])
