@@ -33,7 +33,7 @@ class MedMapAI(ScriptedLoadableModule):
         parent.title = _("MedMapAI")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         parent.dependencies = []
-        parent.contributors = ["MedMapAI contributors"]
+        parent.contributors = ["MedMapAI developers"]
         parent.helpText = _(
             "Applies a trained model to a volume. Models are trained with the module MedMapAI Training, or added "
             "from a MONAI bundle that MedMapAI made.<br><b>Research use only; not a medical device.</b>"

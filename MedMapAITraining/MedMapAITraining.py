@@ -40,7 +40,7 @@ class MedMapAITraining(ScriptedLoadableModule):
         parent.title = _("MedMapAI Training")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         parent.dependencies = ["MedMapAI"]
-        parent.contributors = ["MedMapAI contributors"]
+        parent.contributors = ["MedMapAI developers"]
         parent.helpText = _(
             "Trains a model on a data set or on cases that are open in Slicer. The finished model is listed in the "
             "module MedMapAI.<br><b>Research use only; not a medical device.</b>"

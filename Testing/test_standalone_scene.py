@@ -137,7 +137,7 @@ def test_a_file_that_is_no_segmentation(slicer_app, scene, tmp_path):
 @pytest.fixture
 def can_draw():
     try:
-        standalone_scene._check_can_render()
+        standalone_scene.check_can_render()
     except RunError as error:
         pytest.skip(str(error))
 
@@ -238,7 +238,7 @@ import ctypes.util
 if ctypes.util.find_library("OSMesa"):
     sys.exit("there is OSMesa")
 try:
-    standalone_scene._check_can_render()
+    standalone_scene.check_can_render()
 except RunError as error:
     sys.exit(str(error))
 """

@@ -98,7 +98,7 @@ def save_scene(path: str | Path) -> None:
             temporary = Path(folder) / path.name
             scene.SetURL(str(temporary))
             scene.SetRootDirectory(folder)
-            with _vtk_quiet():
+            with vtk_quiet():
                 written = scene.WriteToMRB(str(temporary))
             if not written or not zipfile.is_zipfile(temporary):
                 raise RunError(
@@ -111,7 +111,7 @@ def save_scene(path: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def _vtk_quiet() -> Iterator[None]:
+def vtk_quiet() -> Iterator[None]:
     """VTK's messages kept off the terminal: it lists every file that it packs and every deprecated event."""
     import vtk
 
@@ -146,7 +146,7 @@ def render(
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} cannot be written: the name of a picture must end in .png.")
     check_place(path)
-    _check_can_render()
+    check_can_render()
     app = start()
     import slicer
     from trame_slicer.views import ViewLayoutDefinition
@@ -162,7 +162,7 @@ def render(
         "sagittal": ViewLayoutDefinition.sagittal_view(),
     }
     hidden = _hide_others(app.scene, segmentationNodes)
-    with _vtk_quiet():
+    with vtk_quiet():
         try:
             for node in segmentationNodes:
                 node.CreateClosedSurfaceRepresentation()
@@ -188,7 +188,7 @@ def render(
 
 
 @functools.cache
-def _check_can_render() -> None:
+def check_can_render() -> None:
     """RunError where VTK finds nothing to draw with: it would end this process, so a child process tries it first."""
     draw = "import vtk; w = vtk.vtkRenderWindow(); w.SetOffScreenRendering(1); w.Render()"
     if subprocess.run([sys.executable, "-c", draw], capture_output=True, timeout=120).returncode:

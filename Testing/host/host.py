@@ -239,14 +239,14 @@ class Host:
 
     def _draw_views(self) -> None:
         from MedMapAILib.errors import RunError
-        from MedMapAILib.standalone_scene import _check_can_render, _vtk_quiet
+        from MedMapAILib.standalone_scene import check_can_render, vtk_quiet
 
         try:
-            _check_can_render()
+            check_can_render()
         except RunError as error:
             self.window.say_in_views(str(error))
             return
-        with _vtk_quiet():
+        with vtk_quiet():
             self.window.draw_views(self.application.layoutManager())
         self.process_events()
 

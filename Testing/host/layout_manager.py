@@ -161,10 +161,10 @@ class LayoutManager(QObject):
         self._plot = self._table = None
         self._scene = slicer.mrmlScene
         self._layout = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
-        from MedMapAILib.standalone_scene import _vtk_quiet
+        from MedMapAILib.standalone_scene import vtk_quiet
 
         load_triton_first()
-        with _vtk_quiet():
+        with vtk_quiet():
             self._create_views(sizes)
 
     def _create_views(self, sizes: dict) -> None:
