@@ -255,6 +255,8 @@ def test_a_reference_with_undeclared_labels(world, tmp_path, capsys):
         (["run", "MODEL", "image.nii.gz", "o.nrrd", "--scene", "o.xml"], ".mrb"),
         (["evaluate", "MODEL", "nosuch"], "nosuch"),
         (["train", "nosuch.toml", "--output", "out"], "nosuch.toml"),
+        (["run", "MODEL"], "INPUT, OUTPUT"),
+        (["segment"], "segment"),
     ],
 )
 def test_wrong_calls(world, tmp_path, capsys, monkeypatch, arguments, words):

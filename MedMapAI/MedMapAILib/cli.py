@@ -17,7 +17,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 from .errors import Cancelled, InputError, RunError
@@ -52,8 +52,15 @@ def main(arguments: list[str] | None = None) -> int:
             return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong with a call in one line, as for every other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"medmapai: {message}; see {self.prog} --help.\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="medmapai", description="Train, evaluate and run models on medical images. " + RESEARCH_ONLY
     )
     parser.add_argument("--version", action="version", version=f"medmapai {__version__}")
