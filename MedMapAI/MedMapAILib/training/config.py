@@ -89,8 +89,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
-#: Keys of [training] that may differ between a run and its resumption without changing the result.
-RESUMABLE_CHANGES = {"device", "workers", "checkpoint_minutes", "memory_gb"}
+#: What may differ between a run and its resumption without changing the result: keys of [training], whole sections.
+_HARMLESS_KEYS = {"device", "workers", "checkpoint_minutes", "memory_gb"}
+_HARMLESS_SECTIONS = {"model", "evaluation", "inference"}
 #: Sections whose further keys belong to somebody else, who checks them: the network, the loss, the plan.
 _OPEN_SECTIONS = {"network", "loss", "plan"}
 _CHOICES = {
@@ -155,6 +156,20 @@ def complete_config(config: dict, where: str = "the configuration") -> dict[str,
             completed[section][key] = copy.deepcopy(value)
     _check(completed, where)
     return completed
+
+
+def decisive_settings(config: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The part of a configuration that decides about the weights: a run is resumed only where it is the same."""
+    return {
+        section: {k: v for k, v in values.items() if section != "training" or k not in _HARMLESS_KEYS}
+        for section, values in config.items()
+        if section not in _HARMLESS_SECTIONS
+    }
+
+
+def network_options(config: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Section [network] without the name: the options of the network's ``build``."""
+    return {key: value for key, value in config["network"].items() if key != "name"}
 
 
 def _check(config: dict, where: str) -> None:

@@ -24,7 +24,7 @@ from ..networks import build, size_divisor
 from ..tasks import Task
 from .averaging import update_average
 from .checkpoint import load_checkpoint, save_checkpoint
-from .config import RESUMABLE_CHANGES
+from .config import decisive_settings, network_options
 from .history import History
 from .optimizers import build_optimizer
 from .samples import PreparedCases, SampleStream
@@ -251,7 +251,7 @@ class Trainer:
             with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
                 return network(windows)
 
-        options = {key: value for key, value in self._config["network"].items() if key != "name"}
+        options = network_options(self._config)
         return SlidingWindow(
             forward,
             patch=self._config["inference"]["window"] or self._task.plan.patch,
@@ -307,18 +307,12 @@ def settings_seed(seed: int, iteration: int) -> int:
 
 def config_digest(config: dict[str, dict[str, Any]]) -> str:
     """A fingerprint of everything in a configuration that changes the result of a training."""
-    relevant = {
-        section: dict(values)
-        for section, values in config.items()
-        if section not in ("model", "evaluation", "inference")
-    }
-    relevant["training"] = {k: v for k, v in relevant["training"].items() if k not in RESUMABLE_CHANGES}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(decisive_settings(config), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def build_network(config: dict[str, dict[str, Any]], task: Task, in_channels: int) -> torch.nn.Module:
     """The configured network with random weights that depend on training.seed alone."""
-    options = {key: value for key, value in config["network"].items() if key != "name"}
+    options = network_options(config)
     torch.manual_seed(int(config["training"]["seed"]))
     return build(
         config["network"]["name"],

@@ -24,7 +24,7 @@ from ..results import Segment, terminology_entry
 from ..tasks import task_class
 from .card import model_card
 from .checkpoint import remove_unfinished
-from .config import RESUMABLE_CHANGES, complete_config
+from .config import complete_config, decisive_settings
 from .loop import Stopped, Trainer, build_network, remove_cache, write_json
 from .samples import PreparedCases
 
@@ -148,14 +148,12 @@ def _check_output(output: Path, config: dict, resume: bool) -> None:
     if stored.exists() and not resume:
         raise InputError(f"{output} already holds a training; resume it (--resume) or choose another folder.")
     if stored.exists():
-        old = _read_json(stored)
+        new, old = decisive_settings(config), decisive_settings(_read_json(stored))
         changed = [
             f"{section}.{key}"
-            for section in config
-            for key in {**config[section], **old.get(section, {})}
-            if config[section].get(key) != old.get(section, {}).get(key)
-            and not (section == "training" and key in RESUMABLE_CHANGES)
-            and section not in ("model", "evaluation", "inference")
+            for section, values in new.items()
+            for key in {**values, **old.get(section, {})}
+            if values.get(key) != old.get(section, {}).get(key)
         ]
         if changed:
             raise InputError(
