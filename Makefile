@@ -1,8 +1,10 @@
 # make demo   run the shipped model on real images and show it in demo/
 # make test   all tests
-# make clean  remove what these two made, the environment included
+# make bench  speed and memory beside MONAI and nnU-Net, in one table and bench/results.json; hours, unless
+#             ARGS="--quick --case small"; ARGS=--help says what else there is
+# make clean  remove what these made, the environment included
 #
-# Both build .venv first, with .venv/bin/medmapai in it. They can be repeated and interrupted at any time.
+# All build .venv first, with .venv/bin/medmapai in it. They can be repeated and interrupted at any time.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,8 +15,10 @@ python := $(venv)/bin/python
 # Written last. Holds the folder that the environment was made for, because a moved one does not work.
 stamp := $(venv)/.medmapai-installed
 unfinished := $(venv)/.medmapai-unfinished
+# The same for what only the benchmarks need.
+bench_stamp := $(venv)/.medmapai-bench-installed
 
-.PHONY: help demo test clean moved
+.PHONY: help demo test bench clean moved
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -26,8 +30,11 @@ demo: $(stamp)
 test: $(stamp)
 	@OMP_NUM_THREADS=1 $(python) -m pytest -n 2 --dist loadfile
 
+bench: $(bench_stamp)
+	@$(python) Testing/benchmarks/inference.py $(ARGS)
+
 clean:
-	rm -rf $(venv) demo Testing/artifacts .pytest_cache .ruff_cache MedMapAI/*.egg-info
+	rm -rf $(venv) demo bench Testing/artifacts .pytest_cache .ruff_cache MedMapAI/*.egg-info
 	find MedMapAI MedMapAITraining Testing -name __pycache__ -prune -exec rm -rf {} +
 
 ifneq ($(shell cat $(stamp) 2>/dev/null),$(CURDIR))
@@ -35,5 +42,9 @@ $(stamp): moved
 endif
 
 $(stamp): pyproject.toml constraints.txt Testing/environment.sh
-	@bash Testing/environment.sh $(venv) $(unfinished)
+	@bash Testing/environment.sh $(venv) $(unfinished) test
 	@printf '%s\n' "$(CURDIR)" > $@
+
+$(bench_stamp): $(stamp)
+	@bash Testing/environment.sh $(venv) $(unfinished) test,bench
+	@touch $@

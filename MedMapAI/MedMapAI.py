@@ -1,12 +1,18 @@
 """Slicer module "MedMapAI": apply a trained model to a volume."""
 
+import dataclasses
 import logging
-import sys
 from typing import Annotated, Union
 
 import qt
 import slicer
 import vtk
+from MedMapAIQt.error_dialog import show_error
+from MedMapAIQt.module_logic import ModuleLogic
+from MedMapAIQt.module_panel import ModulePanel
+from MedMapAIQt.results_table import fillResultsTable
+from MedMapAIQt.scene_run import SceneRun
+from MedMapAIQt.self_test import ModuleTest
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsROINode,
@@ -16,15 +22,12 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
-)
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 # MedMapAILib is imported where it is used: this file loads without torch, and a reload takes the changed library.
+
+#: Test-time mirroring: as the model was made for, or none.
+MIRRORING = ["as the model says", "off"]
 
 
 class MedMapAI(ScriptedLoadableModule):
@@ -48,37 +51,28 @@ class MedMapAIParameterNode:
     roi: vtkMRMLMarkupsROINode
     reference: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode, None]  # noqa: UP007 - Slicer knows no X | Y
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
+    precision: Annotated[str, Choice(["auto", "fp32", "bf16"])] = "auto"
+    mirroring: Annotated[str, Choice(MIRRORING)] = MIRRORING[0]
     outputSegmentation: vtkMRMLSegmentationNode
 
 
-class MedMapAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class MedMapAIWidget(ModulePanel):
     def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
         self._models = {}
         self._modelsProblem = ""
+        self._shownCard = None
         self._running = False
-        self._cancelRequested = False
+        self._estimate = ""
+        ModulePanel.__init__(self, parent)
 
     def setup(self):
-        ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/MedMapAI.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        self.selectors = [
+        self.logicClass = MedMapAILogic
+        ModulePanel.setup(self)
+        for selector in (
             self.ui.inputSelector, self.ui.roiSelector, self.ui.referenceSelector, self.ui.outputSelector,
-        ]
-        uiWidget.setMRMLScene(slicer.mrmlScene)
-        for selector in self.selectors:
+        ):
             selector.setMRMLScene(slicer.mrmlScene)
         self.ui.resultsTable.horizontalHeader().setSectionResizeMode(0, 1)  # QHeaderView.Stretch
-        self.logic = MedMapAILogic()
-
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.ui.modelSelector.currentIndexChanged.connect(self.onModelChanged)
         self.addModelMenu = qt.QMenu(self.ui.addModelButton)
         for text, slot in ((_("From a folder…"), self.onAddFolder), (_("From a zip…"), self.onAddZip)):
@@ -96,47 +90,20 @@ class MedMapAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     # -- life of the panel ------------------------------------------------------------------------------------------
 
-    def cleanup(self):
-        self._cancelRequested = True
-        self.setParameterNode(None)
-        self.removeObservers()
-
     def enter(self):
         self.refreshModels()
-        self.initializeParameterNode()
-
-    def exit(self):
-        self.setParameterNode(None)
-
-    def onReload(self):
-        for name in [name for name in sys.modules if name.partition(".")[0] == "MedMapAILib"]:
-            del sys.modules[name]
-        ScriptedLoadableModuleWidget.onReload(self)
+        ModulePanel.enter(self)
 
     def onSceneStartClose(self, caller, event):
-        self._cancelRequested = True
-        self.setParameterNode(None)
+        self.logic.cancelRun()
+        ModulePanel.onSceneStartClose(self, caller, event)
         self.ui.show3DButton.setSegmentationNode(None)
         self._showReport(None)
 
-    def onSceneEndClose(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
     def initializeParameterNode(self):
-        self.setParameterNode(self.logic.getParameterNode())
+        ModulePanel.initializeParameterNode(self)
         if not self._parameterNode.inputVolume:
             self._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-
-    def setParameterNode(self, parameterNode):
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-        self._parameterNode = parameterNode
-        if self._parameterNode:
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-        self.onParametersModified()
 
     # -- models -----------------------------------------------------------------------------------------------------
 
@@ -169,8 +136,8 @@ class MedMapAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def addModel(self, path):
         """Add a model from a folder or zip and choose it; a mistake is shown in a dialog."""
-        with self.logic.showErrors(_("The model was not added.")):
-            if self.logic.ensureDependencies():
+        with self.showErrors(_("The model was not added.")):
+            if self.ensureDependencies():
                 name = self.logic.addModel(path).name
                 self.refreshModels()
                 if self._parameterNode:
@@ -216,103 +183,91 @@ class MedMapAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             reason = self.whyNot()
             self.ui.applyButton.enabled = not reason
             self.ui.applyButton.toolTip = reason or _("Run the model on the input volume.")
-            self._say(reason)
-
-    _shownCard = None
+            self.sayWhyNot(reason)
 
     def onApply(self, checked=False):
-        parameters = self._parameterNode
-        if self._running or parameters is None or self.whyNot():
+        if self._running or self._parameterNode is None or self.whyNot():
             return
         self._setRunning(True)
-        message = ""
-        try:
-            with self.logic.showErrors(_("The model was not run.")):
-                message = self._apply(parameters)
-        finally:
-            self._setRunning(False)
-        if message:
-            self._say(message)
+        with self.showErrors(_("The model was not run.")):
+            refusal = self._start()
+            if not refusal:
+                return
+            self.say(refusal, keep=True)
+        self._setRunning(False)
 
-    def _apply(self, parameters):
-        """Returns the message to show at the end."""
-        from MedMapAILib.errors import Cancelled
-
-        if not self.logic.ensureDependencies():
+    def _start(self):
+        """Start the run. Returns why it did not come to that, or an empty text."""
+        if not self.ensureDependencies():
             return _("Nothing was installed and nothing was run.")
         if self._modelsProblem:
             self.refreshModels()
-            if self.whyNot() or self._modelsProblem:
-                return self.whyNot() or self._modelsProblem
-        try:
-            if self._cancelRequested:
-                raise Cancelled
-            outputNode = self.logic.run(
-                parameters.inputVolume,
-                parameters.modelName,
-                roiNode=parameters.roi,
-                referenceNode=parameters.reference,
-                outputNode=parameters.outputSegmentation,
-                device=parameters.device,
-                progress=self._onProgress,
-                cancelled=lambda: self._cancelRequested,
-            )
-        except Cancelled:
-            return _("Cancelled; the scene is as it was.")
-        if self._parameterNode is not None:
-            self._parameterNode.outputSegmentation = outputNode
-        self.ui.show3DButton.setSegmentationNode(outputNode)
-        self._showReport(self.logic.report)
-        return self.logic.report.sentence
+        parameters = self._parameterNode
+        if parameters is None or self.whyNot() or self._modelsProblem:
+            return self.whyNot() or self._modelsProblem
+        self.logic.startRun(
+            parameters.inputVolume,
+            parameters.modelName,
+            roiNode=parameters.roi,
+            referenceNode=parameters.reference,
+            outputNode=parameters.outputSegmentation,
+            device=parameters.device,
+            precision=parameters.precision,
+            mirror=None if parameters.mirroring == MIRRORING[0] else False,
+            onEvent=self.onEvent,
+            onFinished=self.onFinished,
+            onFailure=self.onFailure,
+        )
+        return ""
 
     def onCancel(self, checked=False):
-        self._cancelRequested = True
         self.ui.cancelButton.enabled = False
-        self._say(_("Cancelling…"))
+        self.say(_("Cancelling…"))
+        self.logic.cancelRun()
 
-    def _onProgress(self, fraction, message):
-        self.ui.progressBar.value = round(100 * fraction)
-        if not self._cancelRequested:
-            self._say(message)
-        slicer.app.processEvents()
+    def onEvent(self, event):
+        """What the worker says while it runs."""
+        if event["event"] == "estimate":
+            self._estimate = " ".join([event["sentence"], *event["notes"]])
+            self.say(self._estimate)
+        elif event["event"] == "progress":
+            self.ui.progressBar.value = round(100 * event["fraction"])
+            self.say("\n".join(filter(None, [self._estimate, event["message"]])))
+
+    def onFinished(self, segmentationNode):
+        # The panel may have been left meanwhile; then it is connected to no parameter node.
+        (self._parameterNode or self.logic.getParameterNode()).outputSegmentation = segmentationNode
+        self.ui.show3DButton.setSegmentationNode(segmentationNode)
+        self._setRunning(False)
+        self._showReport(self.logic.report)
+        self.say(self.logic.report.sentence, keep=True)
+
+    def onFailure(self, failure):
+        self._setRunning(False)
+        if failure.kind == "cancelled":
+            self.say(failure.reason, keep=True)
+        else:
+            show_error(_("The model was not run."), failure.reason, details=failure.tail)
 
     def _setRunning(self, running):
         self._running = running
-        self._cancelRequested = False
-        for section in (self.ui.inputsSection, self.ui.optionsSection, self.ui.outputSection, self.ui.applyButton):
+        ui = self.ui
+        for section in (ui.inputsSection, ui.optionsSection, ui.advancedSection, ui.outputSection, ui.applyButton):
             section.enabled = not running
-        self.ui.cancelButton.enabled = running
-        self.ui.progressBar.visible = running
-        self.ui.progressBar.value = 0
+        ui.cancelButton.enabled = running
+        ui.progressBar.visible = running
+        ui.progressBar.value = 0
+        self._estimate = ""
         if running:
-            self._say(_("Preparing…"))
+            self.say(_("Preparing…"))
         else:
             self.onParametersModified()
-        slicer.app.processEvents()
-
-    def _say(self, message):
-        self.ui.statusLabel.text = message
-        self.ui.statusLabel.visible = bool(message)
 
     # -- results ----------------------------------------------------------------------------------------------------
 
     def _showReport(self, report):
-        table = self.ui.resultsTable
         rows = report.rows if report is not None else ()
-        table.setRowCount(len(rows))
-        for number, row in enumerate(rows):
-            swatch = qt.QPixmap(12, 12)
-            swatch.fill(qt.QColor(*(round(255 * part) for part in row.color)))
-            name = qt.QTableWidgetItem(row.name)
-            name.setIcon(qt.QIcon(swatch))
-            name.setToolTip(row.name)
-            table.setItem(number, 0, name)
-            texts = [f"{row.volume_ml:.3f}", "–" if row.dice is None else f"{row.dice:.3f}"]
-            for column, text in enumerate(texts, start=1):
-                item = qt.QTableWidgetItem(text)
-                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-                table.setItem(number, column, item)
-        table.setColumnHidden(2, report is None or report.scores is None)
+        fillResultsTable(self.ui.resultsTable, rows, scored=report is not None and report.scores is not None)
         self.ui.show3DButton.enabled = bool(rows)
         self.ui.tableButton.enabled = bool(rows)
         notes = report.notes if report is not None else ()
@@ -320,32 +275,26 @@ class MedMapAIWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.notesLabel.visible = bool(notes)
 
     def onTable(self, checked=False):
-        with self.logic.showErrors(_("The table was not made.")):
+        with self.showErrors(_("The table was not made.")):
             tableNode = self.logic.tableNode()
-            self._say(_("The table {name} is in the scene.").format(name=tableNode.GetName()))
+            self.say(_("The table {name} is in the scene.").format(name=tableNode.GetName()), keep=True)
 
 
-class MedMapAILogic(ScriptedLoadableModuleLogic):
+class MedMapAILogic(ModuleLogic):
     """Runs models; needs neither panel nor main window.
 
-    ``MedMapAILogic().run(volumeNode, "hippocampus")`` gives a segmentation node.
+    ``MedMapAILogic().run(volumeNode, "hippocampus")`` gives a segmentation node. ``startRun`` does it in another
+    process and returns at once.
     """
 
-    def __init__(self):
-        ScriptedLoadableModuleLogic.__init__(self)
-        from MedMapAILib.graphics import keep_triton_out
+    parameterNodeClass = MedMapAIParameterNode
 
-        keep_triton_out()
+    def __init__(self):
+        ModuleLogic.__init__(self)
         #: RunReport of the last run: volumes, and scores when there was a reference.
         self.report = None
         self._predictors = {}
-
-    def getParameterNode(self):
-        node = super().getParameterNode()
-        # Held until the next one: VTK lets Python collect the callbacks of a node that no Python object refers to, and
-        # calls them all the same. The wrapper's callbacks stay on the node when the panel is gone or reloaded.
-        slicer.modules.MedMapAIParameterNode = node
-        return MedMapAIParameterNode(node)
+        self._run = None
 
     def models(self):
         """The models at hand (list of BundleInfo), and what is in the way of listing them (a text, or empty)."""
@@ -369,44 +318,143 @@ class MedMapAILogic(ScriptedLoadableModuleLogic):
 
         return add_model(path, replace=replace)
 
+    # -- in another process -----------------------------------------------------------------------------------------
+
+    def startRun(self, volumeNode, modelName, roiNode=None, referenceNode=None, outputNode=None, device="auto",
+                 precision="auto", mirror=None, onEvent=None, onFinished=None, onFailure=None):
+        """Apply a model to a volume node in the worker process; returns when it has begun.
+
+        Arguments as for ``run``. onEvent: called with what the worker says, dicts: "estimate" (windows, seconds,
+        memory_gb, notes) and "progress" (fraction, message). At the end either onFinished is called with the
+        segmentation node, and ``self.report`` has volumes and scores; or onFailure with a Failure (kind, reason,
+        tail), and the scene is as it was.
+        Raises InputError, or RunError when a run is on already.
+        """
+        from MedMapAILib.errors import RunError
+        from MedMapAILib.inference.messages import RunRequest
+
+        if self.running:
+            raise RunError(_("A model is running already; wait for it or cancel it."))
+        run = SceneRun(volumeNode, modelName, roiNode, referenceNode, outputNode)
+        run.onEvent, run.onFinished, run.onFailure = onEvent, onFinished, onFailure
+        request = RunRequest(
+            model=str(run.model.path), image=run.voxels, affine=run.affine, notes=run.notes, roi=run.roi,
+            reference=run.reference, device=device, precision=precision, mirror=mirror,
+        )
+        # The worker has its own copy from here on.
+        run.voxels = run.reference = None
+        self._run = run
+        try:
+            self.worker.run(
+                request, on_event=self._onRunEvent, on_result=self._onRunResult, on_failure=self._onRunFailure
+            )
+        except BaseException:
+            self._run = None
+            raise
+
+    def cancelRun(self):
+        """Stop the run, if there is one; the scene stays as it was."""
+        if self._run is not None:
+            self.worker.cancel()
+
+    def shutDown(self):
+        self._run = None
+        ModuleLogic.shutDown(self)
+
+    def _onRunEvent(self, event):
+        run = self._run
+        if run is None:
+            return
+        if run.volumeIsGone():
+            self.worker.cancel()
+        elif run.onEvent is not None:
+            run.onEvent(event)
+
+    def _onRunResult(self, report):
+        from MedMapAILib.inference.failures import Failure, failure_of_exception
+
+        run = self._run
+        if run is None:
+            return
+        if run.volumeIsGone():
+            self._onRunFailure(Failure("cancelled", ""))
+            return
+        try:
+            node, segmentation = run.place(report.segmentation)
+        except Exception as error:
+            logging.exception("The result could not be put into the scene")
+            self._onRunFailure(failure_of_exception(error))
+            return
+        self._run = None
+        # The same report where nothing was added to it: what it has counted, it need not count again.
+        if segmentation is not report.segmentation:
+            report = dataclasses.replace(report, segmentation=segmentation)
+        self.report = report
+        if run.onFinished is not None:
+            run.onFinished(node)
+
+    def _onRunFailure(self, failure):
+        run, self._run = self._run, None
+        if run is None:
+            return
+        if failure.kind == "cancelled":
+            reason = _("Cancelled; the scene is as it was.")
+            if run.volumeIsGone():
+                reason = _("The volume {name} was removed while the model ran; there is no result.").format(
+                    name=run.volumeName)
+            failure = dataclasses.replace(failure, reason=reason)
+        if run.onFailure is not None:
+            run.onFailure(failure)
+
+    # -- in this process --------------------------------------------------------------------------------------------
+
     def run(self, volumeNode, modelName, roiNode=None, referenceNode=None, outputNode=None, device="auto",
-            progress=None, cancelled=None):
+            precision="auto", mirror=None, progress=None, cancelled=None):
         """Apply a model to a volume node. Returns the segmentation node; ``self.report`` has volumes and scores.
 
         modelName: a name from ``models()``, or the path of a bundle. roiNode: run in this box only. referenceNode:
         label map or segmentation to score the result against. outputNode: filled anew; without one a node is made.
-        device: auto, cpu or cuda. progress: called with a fraction (0 to 1) and a message. cancelled: asked between
-        windows.
+        device: auto, cpu or cuda. precision: auto, fp32 or bf16. mirror: False for no test-time mirroring, None as
+        the model says. progress: called with a fraction (0 to 1) and a message. cancelled: asked between windows.
         Raises InputError, RunError or Cancelled, with the scene as it was.
         """
-        from MedMapAILib import mrml
-        from MedMapAILib.errors import Cancelled, InputError
-        from MedMapAILib.image import check_not_constant
+        from MedMapAILib.errors import Cancelled
+        from MedMapAILib.image import make_image
         from MedMapAILib.inference.report import RunReport
 
-        if referenceNode is not None and referenceNode == outputNode:
-            raise InputError("The output would replace the reference; choose another output segmentation.")
-        image = mrml.image_from_node(volumeNode)
-        check_not_constant(image, f"The volume {volumeNode.GetName()}")
-        roi = mrml.roi_bounds(roiNode) if roiNode is not None else None
-        predictor = self._predictor(modelName, device)
-        info = predictor.bundle.info
-        reference = None
-        if referenceNode is not None:
-            reference = mrml.segmentation_from_node(referenceNode, volumeNode, info.segments)
+        run = SceneRun(volumeNode, modelName, roiNode, referenceNode, outputNode)
+        predictor = self._predictor(run.model.path, device, precision, mirror)
+        image = make_image(run.voxels, run.affine, meta={"notes": list(run.notes)})
+        run.voxels = None
 
         def stop():
             # The user may close the scene while events are processed.
-            return volumeNode.GetScene() is None or (cancelled is not None and cancelled())
+            return run.volumeIsGone() or (cancelled is not None and cancelled())
 
-        segmentation = predictor.predict(image, roi=roi, progress=progress, cancelled=stop)
+        segmentation = predictor.predict(image, roi=run.roi, progress=progress, cancelled=stop)
         if stop():
             raise Cancelled
-        scores = predictor.task.evaluate(segmentation, reference) if reference is not None else None
-        name = outputNode.GetName() if outputNode is not None else f"{volumeNode.GetName()} {info.name}"
-        node = mrml.node_from_segmentation(segmentation, name=name, referenceVolumeNode=volumeNode, node=outputNode)
-        self.report = RunReport(info.name, segmentation, predictor.device_description, predictor.seconds, scores)
+        scores = predictor.task.evaluate(segmentation, run.reference) if run.reference is not None else None
+        node, segmentation = run.place(segmentation)
+        self.report = RunReport(
+            run.model.name, segmentation, predictor.device_description, predictor.seconds, scores)
         return node
+
+    def _predictor(self, path, *options):
+        """A loaded model; loading is paid for once. options: device, precision, mirror."""
+        from MedMapAILib.bundle import load_bundle
+        from MedMapAILib.graphics import keep_triton_out
+        from MedMapAILib.inference.predictor import Predictor
+
+        keep_triton_out()
+        key = (str(path), path.stat().st_mtime, *options)
+        if key not in self._predictors:
+            device, precision, mirror = options
+            # One model at a time stays in memory.
+            self._predictors = {key: Predictor(load_bundle(path), device, precision, mirror=mirror)}
+        return self._predictors[key]
+
+    # -- the scene --------------------------------------------------------------------------------------------------
 
     def fitRoi(self, volumeNode, roiNode=None):
         """Lay an ROI node round a volume, along the axes of the world; without one it is made. Returns it."""
@@ -418,18 +466,6 @@ class MedMapAILogic(ScriptedLoadableModuleLogic):
         roiNode.SetCenterWorld([(bounds[n] + bounds[n + 1]) / 2 for n in (0, 2, 4)])
         roiNode.SetSizeWorld([bounds[n + 1] - bounds[n] for n in (0, 2, 4)])
         return roiNode
-
-    def _predictor(self, modelName, device):
-        """A loaded model; loading is paid for once."""
-        from MedMapAILib.bundle import find_bundle, load_bundle
-        from MedMapAILib.inference.predictor import Predictor
-
-        path = find_bundle(modelName)
-        key = (str(path), path.stat().st_mtime, device)
-        if key not in self._predictors:
-            # One model at a time stays in memory.
-            self._predictors = {key: Predictor(load_bundle(path), device)}
-        return self._predictors[key]
 
     def tableNode(self):
         """A table node with the volumes, and the scores, of the last run."""
@@ -444,82 +480,9 @@ class MedMapAILogic(ScriptedLoadableModuleLogic):
             node.AddColumn(column)
         return node
 
-    # -- what both modules need -------------------------------------------------------------------------------------
 
-    def ensureDependencies(self, ask=None):
-        """Install missing Python packages after a question. Returns False when the answer was no; raises RunError."""
-        from MedMapAILib.dependencies import ensure_requirements
-
-        return ensure_requirements(
-            ask=ask or (lambda question: slicer.util.confirmOkCancelDisplay(question, _("MedMapAI"))),
-            install_torch=self._installTorch,
-            install_packages=self._installPackages,
-        )
-
-    def _installTorch(self, specifier):
-        from MedMapAILib.errors import RunError
-
-        try:
-            import PyTorchUtils
-        except ImportError:
-            raise RunError(
-                _("PyTorch is installed by the extension PyTorch, which is not there; install it with the Extensions "
-                  "Manager, restart Slicer and try again.")
-            ) from None
-        if PyTorchUtils.PyTorchUtilsLogic().installTorch(
-            askConfirmation=False, torchVersionRequirement=specifier
-        ) is None:
-            raise RunError(_("PyTorch was not installed; see the Python console, and try again."))
-
-    def _installPackages(self, requirements, constraints):
-        try:
-            from slicer.packaging import pip_ensure  # Slicer 5.12
-        except ImportError:
-            slicer.util.pip_install([*requirements, "-c", str(constraints)])
-        else:
-            pip_ensure(requirements, constraints=str(constraints), prompt_install=False, requester="MedMapAI")
-
-    def showErrors(self, title):
-        """Context in which an error ends in a dialog with one sentence; the log has the rest."""
-        return _ShowErrors(title)
-
-
-class _ShowErrors:
-    def __init__(self, title):
-        self.title = title
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if kind is None or not issubclass(kind, Exception):
-            return False
-        from MedMapAILib.errors import InputError, RunError
-
-        if issubclass(kind, (InputError, RunError)):
-            text = str(error)
-        elif issubclass(kind, MemoryError) or "out of memory" in str(error):
-            text = _("There is not enough memory; choose a region of interest or another device.")
-        else:
-            logging.error("MedMapAI", exc_info=(kind, error, traceback))
-            text = _(
-                "{kind}: {error}\n\nThis is a mistake in MedMapAI; please report it with the application log."
-            ).format(kind=kind.__name__, error=error)
-        slicer.util.errorDisplay(f"{self.title}\n\n{text}", _("MedMapAI"))
-        return True
-
-
-class MedMapAITest(ScriptedLoadableModuleTest):
+class MedMapAITest(ModuleTest):
     """Runs in Slicer: Reload and Test of the developer section, or slicer_add_python_unittest by Testing/Python."""
-
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-
-    def runTest(self):
-        self.setUp()
-        self.test_panelSaysWhatIsMissing()
-        self.setUp()
-        self.test_run()
 
     def test_panelSaysWhatIsMissing(self):
         widget = slicer.util.getModuleWidget("MedMapAI")

@@ -1,25 +1,28 @@
 """Slicer module "MedMapAI Training": train a model on a data set or on cases that are open in Slicer."""
 
 import logging
-import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import ctk
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, Decimals, WithinRange, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
-)
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
+
+# Installed, both modules lie in one folder. In the source tree, Slicer may come to this one first.
+_beside = Path(__file__).resolve().parent.parent / "MedMapAI"
+if (_beside / "MedMapAIQt").is_dir() and str(_beside) not in sys.path:
+    sys.path.append(str(_beside))
+
+from MedMapAIQt.error_dialog import show_error  # noqa: E402
+from MedMapAIQt.module_logic import ModuleLogic  # noqa: E402
+from MedMapAIQt.module_panel import ModulePanel  # noqa: E402
+from MedMapAIQt.self_test import ModuleTest  # noqa: E402
 
 # MedMapAILib is imported where it is used: this file loads without torch, and a reload takes the changed library.
 
@@ -65,23 +68,16 @@ class MedMapAITrainingParameterNode:
     outputFolder: str = ""
 
 
-class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class MedMapAITrainingWidget(ModulePanel):
     def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
         self._plotViewNode = None
         self._busy = False
         self._updating = False
+        ModulePanel.__init__(self, parent)
 
     def setup(self):
-        ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/MedMapAITraining.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logicClass = MedMapAITrainingLogic
+        ModulePanel.setup(self)
         self.ui.pairsTable.horizontalHeader().setSectionResizeMode(1)  # QHeaderView.Stretch
         for pathEdit in (self.ui.datasetPath, self.ui.outputPath):
             pathEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.NoDot | ctk.ctkPathLineEdit.NoDotDot
@@ -89,11 +85,8 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.plotView.setMRMLScene(slicer.mrmlScene)
         self.plotView.toolTip = self.ui.plotContainer.toolTip
         self.ui.plotContainer.layout().addWidget(self.plotView)
-        self.logic = MedMapAITrainingLogic()
         self.logic.onEvent = self.onEvent
 
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.ui.datasetPath.currentPathChanged.connect(self.onPathChanged)
         self.ui.outputPath.currentPathChanged.connect(self.onPathChanged)
         self.ui.recipeSelector.currentIndexChanged.connect(self.onRecipeChanged)
@@ -110,46 +103,21 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # -- life of the panel ------------------------------------------------------------------------------------------
 
     def cleanup(self):
-        self.logic.shutDown()
-        self.setParameterNode(None)
+        ModulePanel.cleanup(self)
         self.plotView.setMRMLPlotViewNode(None)
-        self.removeObservers()
-
-    def enter(self):
-        self.initializeParameterNode()
-
-    def exit(self):
-        self.setParameterNode(None)
-
-    def onReload(self):
-        for name in [name for name in sys.modules if name.partition(".")[0] == "MedMapAILib"]:
-            del sys.modules[name]
-        ScriptedLoadableModuleWidget.onReload(self)
 
     def onSceneStartClose(self, caller, event):
         # A training goes on in its own process; its curve is drawn anew in the next scene.
-        self.setParameterNode(None)
+        ModulePanel.onSceneStartClose(self, caller, event)
         self.plotView.setMRMLPlotViewNode(None)
         self._plotViewNode = None
 
-    def onSceneEndClose(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
     def initializeParameterNode(self):
-        self.setParameterNode(self.logic.getParameterNode())
+        ModulePanel.initializeParameterNode(self)
         self._showChart()
 
-    def setParameterNode(self, parameterNode):
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-        self._parameterNode = parameterNode
-        if self._parameterNode:
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self._readPairs()
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
-        self.onParametersModified()
+    def onParameterNodeConnected(self):
+        self._readPairs()
 
     # -- parameters -------------------------------------------------------------------------------------------------
 
@@ -227,16 +195,8 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for section in (self.ui.dataSection, self.ui.modelSection, self.ui.advancedSection, self.ui.outputPath):
             section.enabled = not running
         self.ui.progressBar.visible = running
-        if not running and (reason or not self._kept):
-            self._say(reason)
-
-    #: Whether the message shown is the outcome of something and stays until there is something to correct.
-    _kept = False
-
-    def _say(self, message, keep=False):
-        self._kept = keep
-        self.ui.statusLabel.text = message
-        self.ui.statusLabel.visible = bool(message)
+        if not running:
+            self.sayWhyNot(reason)
 
     def onPathChanged(self, path=""):
         if self._parameterNode and not self._updating:
@@ -259,7 +219,7 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         path = self.ui.recipeSelector.currentData or ""
         if not node or self._updating or path == node.recipe:
             return
-        with self.logic.showErrors(_("The recipe was not taken.")):
+        with self.showErrors(_("The recipe was not taken.")):
             from MedMapAILib.training.parameters import labels_text, read_recipe
 
             recipe = read_recipe(path) if path else None
@@ -333,8 +293,8 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._setBusy(True)
         try:
-            with self.logic.showErrors(_("The data could not be checked.")):
-                if self.logic.ensureDependencies():
+            with self.showErrors(_("The data could not be checked.")):
+                if self.ensureDependencies():
                     html = self.logic.checkData(self.parameters(), self._parameterNode.parameterNode, self._onProgress)
                     self.ui.dataReport.html = html
                     self.ui.dataReport.visible = True
@@ -349,7 +309,7 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onStop(self, checked=False):
         self.ui.stopButton.enabled = False
-        self._say(_("Stopping: saving a checkpoint…"))
+        self.say(_("Stopping: saving a checkpoint…"))
         self.logic.stop()
 
     def _begin(self, resume):
@@ -358,9 +318,9 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._setBusy(True)
         self.ui.logText.clear()
         try:
-            with self.logic.showErrors(_("The training was not started.")):
-                if not self.logic.ensureDependencies():
-                    self._say(_("Nothing was installed and nothing was started."), keep=True)
+            with self.showErrors(_("The training was not started.")):
+                if not self.ensureDependencies():
+                    self.say(_("Nothing was installed and nothing was started."), keep=True)
                     return
                 parameters = self.parameters()
                 if resume:
@@ -370,7 +330,7 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._showChart()
                 # Room for the curve.
                 for section in (self.ui.dataSection, self.ui.modelSection, self.ui.advancedSection):
-                    section.collapsed = True
+                    section.collapsed = self.logic.running
         finally:
             self._setBusy(False)
 
@@ -385,7 +345,7 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onProgress(self, fraction, message):
         self.ui.progressBar.value = round(100 * fraction)
-        self._say(message)
+        self.say(message)
         slicer.app.processEvents()
 
     # -- while it trains --------------------------------------------------------------------------------------------
@@ -397,13 +357,13 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             text = _("{n} cases to train on, {m} to check with, on {device}.").format(
                 n=event["train_cases"], m=event["validation_cases"], device=event.get("device", "cpu"))
             self._log(text)
-            self._say(text)
+            self.say(text)
             for group in event.get("duplicates", ()):
                 self._log(_("The same voxels under several names, kept together: {names}").format(
                     names=", ".join(map(str, group))))
         elif kind == "progress":
             self.ui.progressBar.value = round(100 * event["fraction"])
-            self._say(event["message"])
+            self.say(event["message"])
         elif kind == "epoch":
             self.ui.progressBar.value = round(100 * event.get("fraction", 0))
             parts = [_("Epoch {number}").format(number=event["epoch"])]
@@ -412,7 +372,7 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 if event.get(key) is not None:
                     parts.append(f"{name} {event[key]:.3f}")
             self._log(", ".join(parts))
-            self._say(" · ".join(parts))
+            self.say(" · ".join(parts))
             self._showChart()
         elif kind == "log":
             self._log(event["message"])
@@ -420,7 +380,7 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._finish(_("Stopped. The checkpoint is saved: press Resume to go on."))
         elif kind == "failed":
             self._finish(_("The training failed."))
-            slicer.util.errorDisplay(event["reason"], _("MedMapAI Training"), detailedText=event.get("details", ""))
+            show_error(_("The training failed."), event["reason"], _("MedMapAI Training"), event.get("details", ""))
         elif kind == "finished":
             self._finish(_("Finished. The model {name} is listed in the module MedMapAI.").format(name=event["model"]))
             if hasattr(slicer.modules, "MedMapAIWidget"):
@@ -428,10 +388,10 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _finish(self, message):
         self._log(message)
-        self._say(message, keep=True)
+        self.say(message, keep=True)
         self.onParametersModified()
         # What had to be corrected before (the folder holds a training now) is no news at this moment.
-        self._say(message, keep=True)
+        self.say(message, keep=True)
 
     def _log(self, text):
         self.ui.logText.appendPlainText(text)
@@ -446,32 +406,26 @@ class MedMapAITrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.plotView.fitToContent()
 
 
-class MedMapAITrainingLogic(ScriptedLoadableModuleLogic):
+class MedMapAITrainingLogic(ModuleLogic):
     """Trains models; needs neither panel nor main window.
 
     ``train`` works in this process and returns when it is done; ``start`` works in another one and tells ``onEvent``.
     """
 
-    def __init__(self):
-        ScriptedLoadableModuleLogic.__init__(self)
-        from MedMapAILib.graphics import keep_triton_out
+    parameterNodeClass = MedMapAITrainingParameterNode
 
-        keep_triton_out()
+    def __init__(self):
+        ModuleLogic.__init__(self)
         #: Called with each event, a dict; see MedMapAILib.training.run.train.
         self.onEvent = None
         self.tableNode = None
         self.chartNode = None
         #: The epochs so far.
         self.rows = []
-        self._process = None
-        self._killTimer = None
-
-    def getParameterNode(self):
-        node = super().getParameterNode()
-        # Held until the next one: VTK lets Python collect the callbacks of a node that no Python object refers to, and
-        # calls them all the same. The wrapper's callbacks stay on the node when the panel is gone or reloaded.
-        slicer.modules.MedMapAITrainingParameterNode = node
-        return MedMapAITrainingParameterNode(node)
+        # A training that does not stop in this time when asked is ended by force.
+        self._killTimer = qt.QTimer()
+        self._killTimer.setSingleShot(True)
+        self._killTimer.timeout.connect(self._kill)
 
     # -- cases from the scene ---------------------------------------------------------------------------------------
 
@@ -536,7 +490,10 @@ class MedMapAITrainingLogic(ScriptedLoadableModuleLogic):
         config: a dictionary of sections, or the path of a .toml or .json. onEvent: called with each event, a dict.
         Raises InputError, RunError.
         """
+        from MedMapAILib.graphics import keep_triton_out
         from MedMapAILib.training.config import read_config
+
+        keep_triton_out()
         from MedMapAILib.training.run import train
 
         if not isinstance(config, dict):
@@ -578,13 +535,12 @@ class MedMapAITrainingLogic(ScriptedLoadableModuleLogic):
         self.start(stored_config(output), output, resume=True)
 
     def start(self, config, output, resume=False):
-        """Start training in another process; returns at once. ``onEvent`` is told how it goes.
+        """Start training in the worker process; returns at once. ``onEvent`` is told how it goes.
 
         config: a dictionary of sections, written to config.toml in the output folder, or the path of a configuration.
         Raises InputError when the output folder cannot be written to.
         """
         from MedMapAILib.errors import InputError
-        from MedMapAILib.training.events import EventReader, Tail
         from MedMapAILib.training.parameters import write_config
 
         if self.running:
@@ -600,98 +556,53 @@ class MedMapAITrainingLogic(ScriptedLoadableModuleLogic):
             write_config(config, output / "config.toml")
             config = output / "config.toml"
         self._newHistory(output, resume)
-        self._events, self._errors, self._last = EventReader(), Tail(), None
-
-        process = qt.QProcess()
-        environment = qt.QProcessEnvironment.systemEnvironment()
-        import MedMapAILib
-
-        paths = [str(Path(MedMapAILib.__file__).resolve().parent.parent), environment.value("PYTHONPATH", "")]
-        environment.insert("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-        environment.insert("PYTHONUNBUFFERED", "1")
-        process.setProcessEnvironment(environment)
-        process.readyReadStandardOutput.connect(self._onOutput)
-        process.readyReadStandardError.connect(self._onError)
-        process.finished.connect(self._onFinished)
-        process.errorOccurred.connect(self._onProcessError)
-        arguments = ["-m", "MedMapAILib", "train", str(config), "--output", str(output), "--events"]
-        self._process = process
-        process.start(self.pythonExecutable(), [*arguments, "--resume"] if resume else arguments)
-
-    @staticmethod
-    def pythonExecutable():
-        """The Python that the training runs in: PythonSlicer in Slicer, else this one."""
-        name = "PythonSlicer.exe" if os.name == "nt" else "PythonSlicer"
-        beside = Path(sys.executable).parent / name
-        return str(beside if beside.is_file() else sys.executable)
-
-    @property
-    def running(self):
-        return self._process is not None
+        self.worker.train(
+            config, output, resume=resume,
+            on_event=self._onTrainingEvent, on_finished=self._onTrainingEnd, on_failure=self._onTrainingFailure,
+        )
 
     def stop(self):
         """Ask the training to stop; it saves a checkpoint first. One that does not answer in a minute is killed."""
-        if not self.running:
-            return
-        self._stopping = True
-        # The training stops when its input ends: that works on every system, and when Slicer dies, too.
-        self._process.closeWriteChannel()
-        self._killTimer = qt.QTimer()
-        self._killTimer.setSingleShot(True)
-        self._killTimer.timeout.connect(self._process.kill)
-        self._killTimer.start(60000)
+        if self.running:
+            self.worker.stop_training()
+            self._killTimer.start(60000)
 
-    _stopping = False
+    def _kill(self):
+        if self.running:
+            self.worker.cancel()
 
     def shutDown(self):
-        """Stop the training and wait: before a reload, or when Slicer closes."""
+        """Stop the training and wait for its checkpoint, 10 s at most: before a reload, or when Slicer closes."""
+        onEvent, self.onEvent = self.onEvent, None
         if self.running:
-            process = self._process
-            self.onEvent = None
-            self.stop()
-            if not process.waitForFinished(10000):
-                process.kill()
-                process.waitForFinished(2000)
-            self._process = None
+            self.worker.stop_training()
+            end = time.monotonic() + 10
+            while self.running and time.monotonic() < end:
+                self.worker.poll()
+        self._killTimer.stop()
+        ModuleLogic.shutDown(self)
+        self.onEvent = onEvent
 
-    def _onOutput(self):
-        self._take(self._events.feed(self._process.readAllStandardOutput().data()))
+    def _onTrainingEvent(self, event):
+        self._keep(event)
+        self._tell(event)
 
-    def _onError(self):
-        self._take([{"event": "log", "message": line} for line in
-                    self._errors.feed(self._process.readAllStandardError().data())])
+    def _onTrainingEnd(self, event):
+        self._killTimer.stop()
+        self._tell(self._listed(event) if event["event"] == "finished" else event)
 
-    def _onFinished(self, *ignored):
-        if not self.running:
+    def _onTrainingFailure(self, failure):
+        self._killTimer.stop()
+        if failure.kind == "cancelled":
+            self._tell({"event": "stopped", "reason": failure.reason})
             return
-        from MedMapAILib.training.events import why_it_died
-
-        self._onOutput()
-        self._onError()
-        self._take(self._events.close())
-        process, self._process = self._process, None
-        if self._killTimer is not None:
-            self._killTimer.stop()
-        crashed = process.exitStatus() == qt.QProcess.CrashExit
-        last = self._last
-        if last is None and self._stopping:
-            last = {"event": "stopped", "reason": ""}
-        elif last is None:
-            last = {"event": "failed", "reason": why_it_died(process.exitCode(), crashed, self._errors.text)}
-        self._stopping = False
-        if last["event"] == "failed":
-            last = {**last, "details": self._errors.text}
-        if last["event"] == "finished":
-            last = self._listed(last)
-        process.deleteLater()
-        self._tell(last)
-
-    def _onProcessError(self, error):
-        if self.running and self._process.state() == qt.QProcess.NotRunning and error == qt.QProcess.FailedToStart:
-            process, self._process = self._process, None
-            self._tell({"event": "failed", "details": process.errorString(), "reason": _(
-                "Python could not be started at {path}; reinstall Slicer or check its permissions."
-            ).format(path=self.pythonExecutable())})
+        reason = failure.reason
+        if failure.kind in ("memory", "killed"):
+            reason = _("The training ran out of memory or was killed; use a smaller patch (plan.json) or close other "
+                       "programs.")
+        if failure.kind not in ("input", "start"):
+            reason += " " + _("The last checkpoint, if there is one, can be resumed.")
+        self._tell({"event": "failed", "reason": reason, "details": failure.tail})
 
     def _listed(self, event):
         """Add the finished model to the user's models, from where the module MedMapAI lists it."""
@@ -704,16 +615,6 @@ class MedMapAITrainingLogic(ScriptedLoadableModuleLogic):
             return {"event": "failed", "details": "", "reason": _(
                 "The training is finished, but its model in {path} could not be listed: {error}").format(
                 path=event["bundle"], error=error)}
-
-    def _take(self, events):
-        from MedMapAILib.training.events import LAST_EVENTS
-
-        for event in events:
-            if event["event"] in LAST_EVENTS:
-                self._last = event  # told when the process is gone
-            else:
-                self._keep(event)
-                self._tell(event)
 
     def _tell(self, event):
         if self.onEvent is not None:
@@ -762,34 +663,9 @@ class MedMapAITrainingLogic(ScriptedLoadableModuleLogic):
             viewNode = slicer.mrmlScene.AddNode(viewNode)
         return viewNode
 
-    # -- what both modules need -------------------------------------------------------------------------------------
 
-    @staticmethod
-    def ensureDependencies(ask=None):
-        """See MedMapAILogic.ensureDependencies."""
-        from MedMapAI import MedMapAILogic
-
-        return MedMapAILogic().ensureDependencies(ask)
-
-    @staticmethod
-    def showErrors(title):
-        """See MedMapAILogic.showErrors."""
-        from MedMapAI import MedMapAILogic
-
-        return MedMapAILogic().showErrors(title)
-
-
-class MedMapAITrainingTest(ScriptedLoadableModuleTest):
+class MedMapAITrainingTest(ModuleTest):
     """Runs in Slicer: Reload and Test of the developer section, or slicer_add_python_unittest by Testing/Python."""
-
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-
-    def runTest(self):
-        self.setUp()
-        self.test_panelSaysWhatIsMissing()
-        self.setUp()
-        self.test_pairsAreKeptInTheScene()
 
     def test_panelSaysWhatIsMissing(self):
         widget = slicer.util.getModuleWidget("MedMapAITraining")

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes the environment of `make demo` and `make test`: environment.sh FOLDER UNFINISHED
+# Makes the environment of `make demo`, `make test` and `make bench`: environment.sh FOLDER UNFINISHED EXTRAS
 # UNFINISHED is a file in it that is there while this runs. An environment that has it is made again from nothing, because
 # pip takes a package that an interrupted installation has half unpacked for an installed one.
 set -euo pipefail
 folder=$1
 unfinished=$2
+extras=$3
 
 say() { printf 'medmapai: %s\n' "$*" >&2; }
 
@@ -50,6 +51,6 @@ touch "$unfinished"
 known=(-c constraints.txt)
 "$folder/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || known=()
 say "installing packages: up to 8 GB on disk, 2 to 10 minutes the first time"
-"$folder/bin/python" -m pip install --disable-pip-version-check ${known[@]+"${known[@]}"} -e '.[test]'
+"$folder/bin/python" -m pip install --disable-pip-version-check ${known[@]+"${known[@]}"} -e ".[$extras]"
 install_system_libraries
 rm -f "$unfinished"

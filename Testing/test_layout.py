@@ -15,7 +15,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ("MedMapAI", "MedMapAITraining")
 #: What git keeps out, and what is not the project's.
-NOT_OURS = set(".git .venv demo runs artifacts build dist __pycache__ .pytest_cache .ruff_cache".split())
+NOT_OURS = set(".git .venv demo bench runs artifacts build dist __pycache__ .pytest_cache .ruff_cache".split())
 
 
 def files_below(folder):

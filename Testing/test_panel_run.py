@@ -14,6 +14,8 @@ import pytest
 from host.fixtures import _started_host, slicer_host  # noqa: F401
 from MedMapAILib.errors import Cancelled, InputError
 
+#: Seconds: long enough for a worker that imports torch on a busy machine.
+PATIENCE = 240
 REPOSITORY = Path(__file__).resolve().parent.parent
 HIPPOCAMPUS = REPOSITORY / "MedMapAI" / "Resources" / "Models" / "hippocampus"
 PATHS = [str(REPOSITORY / part) for part in ("MedMapAI", "MedMapAITraining", "Testing")]
@@ -32,6 +34,7 @@ def models(small_model, tmp_path, monkeypatch):
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv(bundle.MODELS_VARIABLE, str(small_model.parent))
     monkeypatch.setattr(bundle, "SHIPPED_MODELS", tmp_path / "none")
     return small_model.parent
@@ -44,6 +47,18 @@ def panel(slicer_host, models):  # noqa: F811
 
 def enter_again(host):
     host.selectModule("MedMapAI")
+
+
+def wait(host, panel):
+    """Let Qt work until the run has ended."""
+    host.process_events(lambda: not panel.logic.running, timeout_s=PATIENCE, message=panel.ui.statusLabel.text)
+    host.check()
+
+
+def apply(host, panel):
+    """Press Apply and wait for the end."""
+    panel.ui.applyButton.click()
+    wait(host, panel)
 
 
 # -- opening -----------------------------------------------------------------------------------------------------------
@@ -81,8 +96,7 @@ def test_click_through(slicer_host, panel):  # noqa: F811
     assert panel.ui.inputSelector.currentNode() == volume and panel.ui.applyButton.enabled
     assert panel.ui.statusLabel.text == "" and not panel.ui.statusLabel.visible
     panel.ui.deviceSelector.currentText = "cpu"
-    panel.ui.applyButton.click()
-    slicer_host.check()
+    apply(slicer_host, panel)
 
     node = panel.ui.outputSelector.currentNode()
     assert node is not None and node.GetName() == "Scan ball-and-box"
@@ -100,10 +114,16 @@ def test_click_through(slicer_host, panel):  # noqa: F811
     # It has learned something in its moment of training, and that lies where it belongs.
     assert 2 * ((labels > 0) & (truth.labels > 0)).sum() / ((labels > 0).sum() + (truth.labels > 0).sum()) > 0.5
     panel_data.show(volume)
+    # Where and how it was computed is said.
+    assert f"on {panel.logic.report.device}" in panel.ui.statusLabel.text and panel.logic.report.device
     slicer_host.screenshot(panel_data.ARTIFACTS / "panel_run.png")
 
-    before = panel_data.scene_content()
-    panel.ui.applyButton.click()
+    before, worker = panel_data.scene_content(), panel.logic.worker.pid
+    panel.ui.mirroringSelector.currentText = "off"
+    panel.ui.precisionSelector.currentText = "fp32"
+    apply(slicer_host, panel)
+    assert panel.logic.worker.pid == worker, "the worker stays for the next run"
+    assert "fp32" in panel.ui.statusLabel.text
     assert panel.ui.outputSelector.currentNode() == node, "a second run fills the same segmentation"
     assert panel_data.scene_content() == before
     panel.ui.tableButton.click()
@@ -118,8 +138,7 @@ def test_reference_gives_dice(slicer_host, panel):  # noqa: F811
     enter_again(slicer_host)
     panel.ui.optionsSection.collapsed = False
     panel.ui.referenceSelector.setCurrentNode(reference)
-    panel.ui.applyButton.click()
-    slicer_host.check()
+    apply(slicer_host, panel)
     assert not panel.ui.resultsTable.isColumnHidden(2)
     labels = panel_data.labels_of(panel.ui.outputSelector.currentNode(), volume)
     for row in (0, 1):
@@ -145,8 +164,7 @@ def test_region_of_interest(slicer_host, panel):  # noqa: F811
     # Keep the half of lower I: the ball is there, the box is not.
     roi.SetSizeWorld([14.0, 60, 60])
     roi.SetCenterWorld([-10 + 6.5, 30, 10])
-    panel.ui.applyButton.click()
-    slicer_host.check()
+    apply(slicer_host, panel)
     labels = panel_data.labels_of(panel.ui.outputSelector.currentNode(), volume)
     assert labels[:13].any() and not labels[14:].any()
 
@@ -197,8 +215,7 @@ def test_hippocampus_on_a_real_scan(slicer_host, models, monkeypatch):  # noqa: 
     enter_again(slicer_host)
     panel.ui.optionsSection.collapsed = False
     panel.ui.referenceSelector.setCurrentNode(reference)
-    panel.ui.applyButton.click()
-    slicer_host.check()
+    apply(slicer_host, panel)
     for row in (0, 1):
         assert float(panel.ui.resultsTable.item(row, 2).text()) > 0.7
     panel_data.show(volume)
@@ -209,78 +226,173 @@ def test_hippocampus_on_a_real_scan(slicer_host, models, monkeypatch):  # noqa: 
 # -- cancelling, closing, reloading ------------------------------------------------------------------------------------
 
 
-def when_running(panel, action):
-    """Do something while the model runs: when the first window is through."""
-    import qt
+def start(host, panel, until=None):
+    """Press Apply and come back in the middle of the run: at once, or when the worker says a certain word.
 
-    def look():
-        if panel.ui.progressBar.value > 0:
-            action()
-        else:
-            qt.QTimer.singleShot(0, look)
+    At once is what is safe for a small volume: a worker that is warm has a result in a blink, and it waits for Qt.
+    """
+    seen = []
+    panel.ui.applyButton.click()
+    assert panel.logic.running
+    if until is None:
+        return
+    host.process_events(
+        lambda: seen.append(panel.ui.statusLabel.text) or until in seen[-1] or not panel.logic.running,
+        timeout_s=PATIENCE,
+    )
+    assert panel.logic.running, seen[-3:]
 
-    qt.QTimer.singleShot(0, look)
+
+def alive(pid):
+    import psutil
+
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def test_cancel_leaves_the_scene_as_it_was(slicer_host, panel):  # noqa: F811
-    panel_data.volume_node(shape=(40, 42, 44))
+def test_apply_returns_at_once_and_cancel_leaves_the_scene_as_it_was(slicer_host, panel):  # noqa: F811
+    panel_data.volume_node(shape=(160, 150, 140))
     enter_again(slicer_host)
     before = panel_data.scene_content()
-    clicked = []
-
-    def cancel():
-        clicked.append((panel.ui.cancelButton.enabled, panel.ui.applyButton.enabled, panel.ui.inputsSection.enabled))
-        panel.ui.applyButton.click()  # not twice at once
-        panel.ui.cancelButton.click()
-
-    when_running(panel, cancel)
-    panel.ui.applyButton.click()
-    slicer_host.check()
-    assert clicked == [(True, False, False)]
-    assert panel.ui.statusLabel.text == "Cancelled; the scene is as it was."
+    start(slicer_host, panel, "window")
+    ui = panel.ui
+    assert ui.cancelButton.enabled and not ui.applyButton.enabled
+    assert not ui.inputsSection.enabled and not ui.advancedSection.enabled
+    assert ui.progressBar.isVisibleTo(panel.parent)
+    slicer_host.screenshot(panel_data.ARTIFACTS / "panel_run_running.png")
+    ui.applyButton.click()  # not twice at once
+    worker = panel.logic.worker.pid
+    ui.cancelButton.click()
+    assert not panel.logic.running, "ready again at once"
+    assert ui.statusLabel.text == "Cancelled; the scene is as it was."
     assert panel_data.scene_content() == before
-    assert panel.ui.applyButton.enabled and panel.ui.inputsSection.enabled
+    assert ui.applyButton.enabled and ui.inputsSection.enabled and not ui.cancelButton.enabled
+    slicer_host.process_events(lambda: not alive(worker), timeout_s=10)
+    slicer_host.check()
 
 
 def test_closing_the_scene_cancels(slicer_host, panel):  # noqa: F811
     import slicer
 
-    panel_data.volume_node(shape=(40, 42, 44))
+    panel_data.volume_node(shape=(160, 150, 140))
     enter_again(slicer_host)
-    when_running(panel, lambda: slicer.mrmlScene.Clear(0))
     panel.ui.applyButton.click()
+    slicer.mrmlScene.Clear(0)  # before the worker has said a word
+    assert not panel.logic.running
+    panel_data.volume_node(shape=(160, 150, 140))
+    enter_again(slicer_host)
+    start(slicer_host, panel, "window")
+    slicer_host.closeScene()
     slicer_host.check()
+    assert not panel.logic.running and slicer_host.dialogs == []
     assert not [name for kind, name in panel_data.scene_content() if kind == "vtkMRMLSegmentationNode"]
     assert panel.ui.inputSelector.currentNode() is None and not panel.ui.applyButton.enabled
+    # The next run works, and its results go with its scene.
     panel_data.volume_node()
     enter_again(slicer_host)
-    panel.ui.applyButton.click()
-    slicer_host.check()
-    assert panel.ui.outputSelector.currentNode() is not None
-
-
-def test_closing_the_scene_before_the_first_window_cancels(slicer_host, panel):  # noqa: F811
-    import qt
-    import slicer
-
-    panel_data.volume_node()
-    enter_again(slicer_host)
-    qt.QTimer.singleShot(0, lambda: slicer.mrmlScene.Clear(0))
-    panel.ui.applyButton.click()
-    slicer_host.check()
-    assert slicer_host.dialogs == [] and not panel.ui.applyButton.enabled
-
-
-def test_results_go_with_the_scene(slicer_host, panel):  # noqa: F811
-    panel_data.volume_node()
-    enter_again(slicer_host)
-    panel.ui.applyButton.click()
-    assert panel.ui.resultsTable.rowCount == 2
+    apply(slicer_host, panel)
+    assert panel.ui.outputSelector.currentNode() is not None and panel.ui.resultsTable.rowCount == 2
     slicer_host.closeScene()
     slicer_host.check()
     assert panel.ui.resultsTable.rowCount == 0
     assert not panel.ui.show3DButton.enabled and not panel.ui.tableButton.enabled
     assert panel.ui.modelSelector.currentText == "Ball and box"
+
+
+def test_nodes_that_go_while_it_runs(slicer_host, panel, monkeypatch):  # noqa: F811
+    import slicer
+
+    volume, _ = panel_data.volume_node()
+    output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+    enter_again(slicer_host)
+    panel.ui.outputSelector.setCurrentNode(output)
+    start(slicer_host, panel)
+    slicer.mrmlScene.RemoveNode(output)
+    wait(slicer_host, panel)
+    made = panel.ui.outputSelector.currentNode()
+    assert made is not None and made != output and made.GetName() == "Scan ball-and-box"
+    before = panel_data.scene_content()
+    # Without its volume, a result belongs nowhere.
+    start(slicer_host, panel)
+    said = []
+    monkeypatch.setattr(panel, "say", lambda text, keep=False: said.append(text) if keep else None)
+    slicer.mrmlScene.RemoveNode(volume)
+    wait(slicer_host, panel)
+    assert "volume Scan was removed" in said[-1], said
+    before.remove(("vtkMRMLScalarVolumeNode", "Scan"))
+    assert panel_data.scene_content() == before and slicer_host.dialogs == []
+
+
+def test_the_result_follows_a_volume_that_was_moved_or_changed(slicer_host, panel):  # noqa: F811
+    import slicer
+    from MedMapAILib import mrml
+
+    volume, _ = panel_data.volume_node()
+    enter_again(slicer_host)
+    apply(slicer_host, panel)
+    still = mrml.segmentation_from_node(panel.ui.outputSelector.currentNode(), volume)
+    assert still.labels.any() and not panel.ui.notesLabel.text.count("changed")
+    # A person looks at the volume, registers it, and paints in it, all while the model runs.
+    start(slicer_host, panel)
+    panel_data.show(volume)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    turned = np.array([[0, -1, 0, 5], [1, 0, 0, 6], [0, 0, 1, 7], [0, 0, 0, 1.0]])
+    slicer.util.updateTransformMatrixFromArray(transform, turned)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    slicer_host.selectModule("")  # and leaves the panel
+    wait(slicer_host, panel)
+    enter_again(slicer_host)
+    node = panel.ui.outputSelector.currentNode()
+    assert node.GetParentTransformNode() == transform
+    np.testing.assert_array_equal(mrml.segmentation_from_node(node, volume).labels, still.labels)
+    assert "2 of 2 segments" in panel.ui.statusLabel.text and "changed" not in panel.ui.notesLabel.text
+    volume.SetAndObserveTransformNodeID(None)
+    start(slicer_host, panel)
+    slicer.util.arrayFromVolume(volume)[:] = 0
+    slicer.util.arrayFromVolumeModified(volume)
+    wait(slicer_host, panel)
+    assert "changed while the model ran" in panel.ui.notesLabel.text
+    np.testing.assert_array_equal(mrml.segmentation_from_node(node, volume).labels, still.labels)
+
+
+def test_a_worker_that_is_killed_is_told_and_the_next_run_works(slicer_host, panel):  # noqa: F811
+    import psutil
+
+    panel_data.volume_node(shape=(160, 150, 140))
+    enter_again(slicer_host)
+    before = panel_data.scene_content()
+    start(slicer_host, panel, "window")
+    slicer_host.answer("Ok")
+    psutil.Process(panel.logic.worker.pid).kill()
+    wait(slicer_host, panel)
+    assert "killed" in slicer_host.dialogs[-1].text and panel_data.scene_content() == before
+    assert panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled
+    slicer_host.closeScene()
+    panel_data.volume_node()
+    enter_again(slicer_host)
+    apply(slicer_host, panel)
+    assert panel.ui.outputSelector.currentNode() is not None
+
+
+def test_python_that_cannot_be_started_is_told(slicer_host, panel, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(panel.logic, "pythonExecutable", lambda: str(tmp_path / "no-python"))
+    panel_data.volume_node()
+    enter_again(slicer_host)
+    before = panel_data.scene_content()
+    slicer_host.answer("Ok")
+    apply(slicer_host, panel)
+    assert "could not be started" in slicer_host.dialogs[-1].text
+    assert panel.ui.applyButton.enabled and panel_data.scene_content() == before
+
+
+def test_closing_the_module_ends_the_worker(slicer_host, panel):  # noqa: F811
+    panel_data.volume_node(shape=(160, 150, 140))
+    enter_again(slicer_host)
+    start(slicer_host, panel, "window")
+    worker = panel.logic.worker.pid
+    slicer_host.closeModule("MedMapAI")
+    slicer_host.process_events(lambda: not alive(worker), timeout_s=10)
+    slicer_host.check()
+    assert slicer_host.dialogs == []
 
 
 def test_choices_outlive_leaving_the_module(slicer_host, panel):  # noqa: F811
@@ -298,28 +410,34 @@ def test_reload_takes_the_changed_library(slicer_host, panel):  # noqa: F811
     import MedMapAILib.errors
 
     old = sys.modules["MedMapAILib.errors"]
-    panel_data.volume_node()
+    panel_data.volume_node(shape=(160, 150, 140))
+    enter_again(slicer_host)
+    start(slicer_host, panel, "window")
+    worker = panel.logic.worker.pid
     try:
         again = slicer_host.reload("MedMapAI")
         slicer_host.check()
+        slicer_host.process_events(lambda: not alive(worker), timeout_s=10)
+        assert not panel.logic.running and not again.logic.running
         assert again is not panel
         assert sys.modules.get("MedMapAILib.errors") is not old
         assert again.ui.applyButton.enabled
     finally:
         # The other tests hold classes of the library as it was.
-        for name in [name for name in sys.modules if name.partition(".")[0] == "MedMapAILib"]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in LIBRARIES]:
             del sys.modules[name]
         sys.modules.update(LIBRARY)
     assert MedMapAILib.errors is old
 
 
 LIBRARY: dict = {}
+LIBRARIES = ("MedMapAILib", "MedMapAIQt")
 
 
 @pytest.fixture(autouse=True)
 def _remember_library():
     LIBRARY.clear()
-    LIBRARY.update({name: module for name, module in sys.modules.items() if name.partition(".")[0] == "MedMapAILib"})
+    LIBRARY.update({name: module for name, module in sys.modules.items() if name.partition(".")[0] in LIBRARIES})
 
 
 def test_own_test_of_the_module_passes(slicer_host, panel):  # noqa: F811
@@ -420,8 +538,7 @@ def test_bad_volume_is_told_and_the_scene_stays(slicer_host, panel, kind, said):
     enter_again(slicer_host)
     before = panel_data.scene_content()
     slicer_host.answer("Ok")
-    panel.ui.applyButton.click()
-    slicer_host.check()
+    apply(slicer_host, panel)
     text = slicer_host.dialogs[-1].text
     assert said.lower() in text.lower() and "Bad" in text
     assert panel_data.scene_content() == before
@@ -435,8 +552,7 @@ def test_region_beside_the_volume_is_told(slicer_host, panel):  # noqa: F811
     panel.ui.roiSelector.currentNode().SetCenterWorld([900.0, 0, 0])
     before = panel_data.scene_content()
     slicer_host.answer("Ok")
-    panel.ui.applyButton.click()
-    slicer_host.check()
+    apply(slicer_host, panel)
     assert "ROI" in slicer_host.dialogs[-1].text or "region" in slicer_host.dialogs[-1].text.lower()
     assert "mistake in MedMapAI" not in slicer_host.dialogs[-1].text
     assert panel_data.scene_content() == before
@@ -453,8 +569,7 @@ def test_reference_of_other_segments_is_told(slicer_host, panel):  # noqa: F811
     panel.ui.referenceSelector.setCurrentNode(labels)
     before = panel_data.scene_content()
     slicer_host.answer("Ok")
-    panel.ui.applyButton.click()
-    slicer_host.check()
+    apply(slicer_host, panel)
     assert "9" in slicer_host.dialogs[-1].text
     assert panel_data.scene_content() == before
 
@@ -468,8 +583,7 @@ def test_a_device_that_is_not_there_is_told(slicer_host, panel):  # noqa: F811
     enter_again(slicer_host)
     panel.ui.deviceSelector.currentText = "cuda"
     slicer_host.answer("Ok")
-    panel.ui.applyButton.click()
-    slicer_host.check()
+    apply(slicer_host, panel)
     assert "no device cuda" in slicer_host.dialogs[-1].text
 
 

@@ -230,9 +230,9 @@ def test_stop_resume_and_live_curve(slicer_host, panel, small_recipe, data, tmp_
 
     # Kill it: the reason is told, what was computed stays.
     slicer_host.answer("Ok")
-    os.kill(panel.logic._process.processId(), signal.SIGKILL)
+    os.kill(panel.logic.worker.pid, signal.SIGKILL)
     wait(slicer_host, panel)
-    assert "stopped unexpectedly" in slicer_host.dialogs[-1].text and "can be resumed" in slicer_host.dialogs[-1].text
+    assert "was killed" in slicer_host.dialogs[-1].text and "can be resumed" in slicer_host.dialogs[-1].text
     assert (output / "checkpoint.pt").is_file()
 
 
@@ -300,15 +300,16 @@ def test_python_that_cannot_be_started_is_told(slicer_host, panel, small_recipe,
     panel.ui.startButton.click()
     wait(slicer_host, panel)
     assert "could not be started" in slicer_host.dialogs[-1].text
-    assert panel.ui.startButton.enabled
+    assert panel.ui.startButton.enabled and not panel.ui.dataSection.collapsed
 
 
 def test_reload_stops_the_training(slicer_host, panel, small_recipe, data, tmp_path):  # noqa: F811
     set_up(panel, small_recipe, data, tmp_path / "output", epochs=5000)
     panel.ui.startButton.click()
     wait(slicer_host, panel, lambda: panel.logic.rows or not panel.logic.running)
-    process = panel.logic._process.processId()
-    library = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "MedMapAILib"}
+    process = panel.logic.worker.pid
+    libraries = ("MedMapAILib", "MedMapAIQt")
+    library = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in libraries}
     try:
         again = slicer_host.reload("MedMapAITraining")
         slicer_host.check()
@@ -316,7 +317,7 @@ def test_reload_stops_the_training(slicer_host, panel, small_recipe, data, tmp_p
             os.kill(process, 0)
         assert again is not panel and again.ui.resumeButton.enabled
     finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "MedMapAILib"]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in libraries]:
             del sys.modules[name]
         sys.modules.update(library)
 

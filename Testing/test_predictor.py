@@ -1,13 +1,17 @@
 """Prediction is a function of the physical image, whatever grid it is stored on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from MedMapAILib.bundle import load_bundle
-from MedMapAILib.errors import Cancelled, InputError
+from MedMapAILib.decoding import Answer
+from MedMapAILib.errors import Cancelled, InputError, RunError
 from MedMapAILib.image import make_image
+from MedMapAILib.inference.backends import OutOfMemory
+from MedMapAILib.inference.estimate import Estimate
 from MedMapAILib.inference.predictor import Predictor
-from MedMapAILib.inference.sliding_window import SlidingWindow
 from MedMapAILib.training.run import train
 from orders import every_axis_order, rotation
 from synthetic import ball_and_box, small_config, write_dataset
@@ -63,7 +67,7 @@ def test_oblique_storage_gives_the_same_physical_answer(predictor, axis, degrees
     for affine, shape in ((np.eye(4), (48, 48, 48)), (tilted, (60, 60, 60))):
         away = distance(affine, shape)
         image = make_image(100 / (1 + np.exp((away[None] - 14) / 2)), affine)
-        answer, truth = predictor.task.predict(network, image).labels == 1, away < 14
+        answer, truth = predictor.task.predict(lambda volume: Answer.of(network(volume)), image).labels == 1, away < 14
         assert 2 * (answer & truth).sum() / (answer.sum() + truth.sum()) >= 0.99
 
 
@@ -116,33 +120,77 @@ def test_unknown_devices_are_refused(predictor):
             Predictor(predictor.bundle, device=name)
 
 
-def local_mean(x):
-    """A network whose answer at a voxel depends on its neighbors alone: windows may not be seen in the result."""
-    return torch.nn.functional.avg_pool3d(x, 3, stride=1, padding=1, count_include_pad=False)
+def test_an_estimate_is_given_before_the_windows_and_again_with_a_time(predictor):
+    voxels, _, affine = ball_and_box(1, shape=(40, 24, 30))
+    fresh = Predictor(predictor.bundle)
+    for estimates_with_time in ([False, True], [True]):
+        events = []
+        fresh.predict(
+            make_image(voxels[None], affine),
+            progress=lambda f, m, events=events: events.append(m),
+            on_estimate=events.append,
+        )
+        estimates = [e for e in events if isinstance(e, Estimate)]
+        assert isinstance(events[0], Estimate)
+        assert [e.seconds is not None for e in estimates] == estimates_with_time
+        assert estimates[0].windows == sum(isinstance(e, str) for e in events)
+        assert estimates[0].window == (16, 16, 16) and estimates[0].memory_bytes > 0
 
 
-def test_windows_leave_no_seam():
-    volume = torch.randn(1, 1, 37, 29, 41, generator=torch.Generator().manual_seed(0))
-    windowed = SlidingWindow(local_mean, patch=(16, 16, 16), divisor=(4, 4, 4), overlap=0.5)(volume)
-    assert (windowed - local_mean(volume))[..., 3:-3, 3:-3, 3:-3].abs().mean() < 0.02
+def test_mirroring_is_the_models_choice_and_can_be_left_out(predictor):
+    bundle = replace(predictor.bundle, inference={**predictor.bundle.inference, "mirror_axes": [0, 2]})
+    assert Predictor(bundle).passes == 4
+    assert Predictor(bundle, mirror=False).passes == 1
+    with pytest.raises(InputError, match="not trained on mirrored"):
+        Predictor(predictor.bundle, mirror=True)
 
 
-def test_mirroring_averages_the_flips():
-    ramp = torch.linspace(0, 1, 8).reshape(1, 1, 8, 1, 1).expand(1, 1, 8, 8, 8)
-    weight = torch.arange(8.0).reshape(1, 1, 8, 1, 1)
-    plain = SlidingWindow(lambda x: x * weight, patch=(8, 8, 8), divisor=(1, 1, 1))
-    mirrored = SlidingWindow(lambda x: x * weight, patch=(8, 8, 8), divisor=(1, 1, 1), mirror_axes=(0,))
-    torch.testing.assert_close(mirrored(ramp), (plain(ramp) + ramp * weight.flip(2)) / 2)
+def test_with_little_memory_smaller_windows_are_used_and_said(predictor):
+    voxels, labels, affine = ball_and_box(100)
+    asked = []
+    little = Predictor(predictor.bundle, backend="torch", memory_bytes=2**20)
+    result = little.predict(make_image(voxels[None], affine), on_estimate=asked.append)
+    assert asked[0].window == (4, 4, 4) or np.prod(asked[0].window) < 16**3
+    assert any("memory" in note for note in result.notes)
+    assert result.labels.shape == labels.shape
 
 
-def test_two_dimensional_networks_go_slice_by_slice():
-    seen = []
+class SmallMemory:
+    """A back end on a device that has room for little windows alone."""
 
-    def network(x):
-        seen.append(tuple(x.shape))
-        return x
+    def __init__(self, inner, most_voxels):
+        self._inner, self._most, self.refused = inner, most_voxels, []
 
-    volume = torch.randn(1, 1, 16, 16, 5)
-    out = SlidingWindow(network, patch=(16, 16, 1), divisor=(4, 4), batch=2)(volume)
-    torch.testing.assert_close(out, volume)
-    assert {s[2:] for s in seen} == {(16, 16)}
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def __call__(self, windows):
+        if windows[0, 0].numel() > self._most:
+            self.refused.append(tuple(windows.shape))
+            raise OutOfMemory("no room")
+        return self._inner(windows)
+
+
+def test_when_memory_runs_out_smaller_windows_are_tried(predictor):
+    voxels, labels, affine = ball_and_box(100)
+    fresh = Predictor(predictor.bundle, backend="torch", precision="fp32")
+    fresh._backend = SmallMemory(fresh._backend, 8 * 16 * 16)
+    result = fresh.predict(make_image(voxels[None], affine))
+    assert fresh._backend.refused == [(1, 1, 16, 16, 16)]
+    assert any("ran out" in note and "8×16×16" in note for note in result.notes)
+    assert ((result.labels == 1) & (labels == 1)).any()
+
+
+def test_when_nothing_fits_it_is_one_sentence(predictor):
+    voxels, _, affine = ball_and_box(100)
+    fresh = Predictor(predictor.bundle, backend="torch")
+    fresh._backend = SmallMemory(fresh._backend, 0)
+    with pytest.raises(RunError, match="no room"):
+        fresh.predict(make_image(voxels[None], affine))
+
+
+def test_the_result_says_where_and_in_which_format_it_was_computed(predictor):
+    voxels, _, affine = ball_and_box(100)
+    result = predictor.predict(make_image(voxels[None], affine))
+    assert result.notes[-1] == f"Computed on {predictor.device_description}."
+    assert predictor.device_description.endswith(("fp32", "bf16"))

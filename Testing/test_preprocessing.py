@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from MedMapAILib.decoding import Answer, decode_labels
 from MedMapAILib.errors import InputError
 from MedMapAILib.image import make_image
 from MedMapAILib.plan import plan_from_dict
@@ -14,7 +16,6 @@ from MedMapAILib.preprocessing import (
     model_grid,
     normalize,
     resample,
-    scores_to_labels,
     to_model_grid,
 )
 from orders import every_axis_order, rotation
@@ -123,8 +124,8 @@ def test_labels_and_scores_return_to_every_voxel():
     on_model = labels_to_model_grid(labels, affine, plan())
     assert set(np.unique(on_model)) == {0, 3, 7}
     values = np.array([0, 3, 7])
-    scores = np.stack([(on_model == v).astype(np.float32) for v in values])
-    back = scores_to_labels(scores, model_grid(canonical_grid(source), plan()), source, values)
+    logits = torch.from_numpy(np.stack([20 * (on_model == v).astype(np.float32) for v in values]))
+    back = decode_labels(Answer.of(logits[None]), model_grid(canonical_grid(source), plan()), source, values)
     assert back.dtype == np.uint8
     overlap = 2 * ((back == 7) & (labels == 7)).sum() / ((back == 7).sum() + (labels == 7).sum())
     assert overlap > 0.97

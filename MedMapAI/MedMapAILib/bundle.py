@@ -21,15 +21,17 @@ import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 from .files import atomic_folder
-from .networks import build, definition
+from .networks import build, definition, size_divisor
 from .plan import Plan, plan_from_dict, plan_to_dict
 from .results import Segment
+
+if TYPE_CHECKING:
+    # Models are listed without torch, which takes seconds to import and may not be installed yet.
+    import torch
 
 #: The models that ship with the extension.
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "Resources" / "Models"
@@ -73,6 +75,12 @@ class Bundle:
     inference: dict[str, Any]
     train: dict[str, Any]
     weights: dict[str, torch.Tensor] = field(repr=False)
+    #: Tells this network with these weights from every other, hexadecimal; empty for a network that is not on disk.
+    digest: str = ""
+
+    def size_divisor(self) -> tuple[int, ...]:
+        """What the size of the network's input must be a multiple of, voxels, one number for each spatial axis."""
+        return size_divisor(self.network["name"], spatial_dims=self.plan.spatial_dims, **self.network["options"])
 
     def build_network(self) -> torch.nn.Module:
         """The network with its weights, float32, on the CPU, in evaluation mode."""
@@ -157,6 +165,8 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
             f"The network in {files.path}/{_INFERENCE} is not the {ours['network']['name']!r} that its metadata names; "
             "get the bundle again from where it came."
         )
+    import torch
+
     try:
         weights = torch.load(io.BytesIO(files.read(_WEIGHTS)), map_location="cpu", weights_only=True)
     except Exception as error:
@@ -164,7 +174,8 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
             f"{files.path}/{_WEIGHTS} holds something other than weights ({str(error).splitlines()[0]}), so it was "
             "not opened."
         ) from None
-    return Bundle(info, plan, ours["network"], ours["inference"], files.json(_TRAIN), weights)
+    digest = hashlib.sha256(files.read(_WEIGHTS) + json.dumps(expected, sort_keys=True).encode()).hexdigest()
+    return Bundle(info, plan, ours["network"], ours["inference"], files.json(_TRAIN), weights, digest)
 
 
 def write_bundle(
@@ -186,6 +197,8 @@ def write_bundle(
 
     network: trained. network_settings: as ``Bundle.network``. model: section [model] of the training configuration.
     """
+    import torch
+
     half = bool(model.get("half_precision"))
     inference_network = _network(plan, network_settings)
     names = set(inference_network.state_dict())

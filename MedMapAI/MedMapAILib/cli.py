@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--series", metavar="UID", help="which series of a DICOM folder with several")
     run.add_argument("--frame", type=int, metavar="N", help="which frame of a 4D file, from 0")
-    _add_device(run)
+    _add_predictor(run)
     run.add_argument("--scene", type=Path, metavar="OUT.mrb", help="write image and result as a Slicer scene, too")
     run.add_argument("--picture", type=Path, metavar="OUT.png", help="write a picture of slices and 3D view, too")
     run.add_argument("--json", action="store_true", help="print JSON")
@@ -110,15 +110,57 @@ def _parser() -> argparse.ArgumentParser:
         choices=("held-out", "all", "train", "validation", "test"),
         help="which cases; held-out (default): all that the model was not trained on, told by their voxels",
     )
-    _add_device(evaluate)
+    _add_predictor(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(command=_evaluate)
     return parser
 
 
-def _add_device(parser: argparse.ArgumentParser) -> None:
+def _add_predictor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda:0 or mps")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="number format; auto (default) is bf16 where the processor computes in it, else fp32",
+    )
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", "torch", "openvino"),
+        help="what computes; auto (default) is OpenVINO on CPUs where it is installed, else torch",
+    )
+    parser.add_argument(
+        "--overlap", type=float, metavar="O", help="share of a window that the next one sees again, 0 to <1"
+    )
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="average the answers for mirrored images; twice the time for each axis the model names",
+    )
+    parser.add_argument(
+        "--keep-air",
+        action="store_true",
+        help="run windows that hold only the air around the patient, too",
+    )
+    parser.add_argument(
+        "--memory", type=float, metavar="GB", help="what a run may take; by default what is free when it begins"
+    )
+
+
+def _predictor(bundle: Any, options: argparse.Namespace) -> Any:
+    from .inference.predictor import Predictor
+
+    return Predictor(
+        bundle,
+        options.device,
+        options.precision,
+        options.backend,
+        overlap=options.overlap,
+        mirror=options.mirror,
+        memory_bytes=None if options.memory is None else int(options.memory * 2**30),
+        skip_air=not options.keep_air,
+    )
 
 
 def _models(options: argparse.Namespace) -> None:
@@ -167,7 +209,6 @@ def _run(options: argparse.Namespace) -> None:
             raise InputError(f"{extra} must end in {ending}; rename it.")
     from .bundle import load_bundle
     from .image import check_same_geometry, read_image
-    from .inference.predictor import Predictor
     from .results import read_segmentation, write_segmentation
 
     bundle = load_bundle(options.model)
@@ -176,9 +217,11 @@ def _run(options: argparse.Namespace) -> None:
     if options.reference is not None:
         reference = read_segmentation(options.reference, segments=bundle.info.segments)
         check_same_geometry(image, reference, str(options.input), str(options.reference))
-    predictor = Predictor(bundle, options.device, options.precision)
+    predictor = _predictor(bundle, options)
     with ProgressBar() as bar:
-        result = predictor.predict(image, roi=options.roi, progress=bar)
+        result = predictor.predict(
+            image, roi=options.roi, progress=bar, on_estimate=lambda estimate: bar.line(estimate.sentence)
+        )
     report: dict[str, Any] = {
         "model": bundle.info.name,
         "output": str(options.output),
@@ -304,13 +347,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .bundle import load_bundle
     from .datasets import open_dataset
     from .inference.evaluation import choose_cases, evaluate_cases
-    from .inference.predictor import Predictor
 
     bundle = load_bundle(options.model)
     dataset = open_dataset(options.dataset, labels={s.value: s.name for s in bundle.info.segments})
     cases, said = choose_cases(bundle, dataset, options.split)
     _say(said)
-    predictor = Predictor(bundle, options.device, options.precision)
+    predictor = _predictor(bundle, options)
     with ProgressBar() as bar:
         result = evaluate_cases(predictor, dataset, cases, bar)
     report = {

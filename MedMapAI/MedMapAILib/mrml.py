@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError
-from .image import affine_of, check_affine, check_finite, make_image
+from .image import affine_of, check_affine, check_finite, make_image, shear_notes
 from .results import Segment, Segmentation, color_of, declared_labels, label_type, on_grid, unique_names, whole_labels
 
 if TYPE_CHECKING:
@@ -31,16 +31,38 @@ if TYPE_CHECKING:
 def image_from_node(volumeNode: Any, *, frame: int | None = None) -> MetaTensor:
     """The image (1, I, J, K) of a scalar volume node, where the node is in the world; a copy, the node stays as it is.
 
-    ``frame`` (from 0) picks one frame of a sequence node, or one component of a vector, color or multi-frame volume.
+    ``frame`` and errors as in :func:`voxels_from_node`.
+    """
+    voxels, affine, notes = voxels_from_node(volumeNode, frame=frame)
+    return make_image(voxels, affine, meta={"notes": list(notes)})
+
+
+def voxels_from_node(volumeNode: Any, *, frame: int | None = None) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Voxels (1, I, J, K) of a scalar volume node, the matrix voxel index → world (4x4, RAS mm), and notes on them.
+
+    Needs numpy alone. The voxels keep their type and are a view into the node's memory: read them at once, and change
+    nothing. ``frame`` (from 0) picks one frame of a sequence node, or one component of a vector, color or multi-frame
+    volume. Notes are sentences on the geometry that the user should know.
     Raises InputError for a missing or empty volume, for one of several frames, for NaN and infinite voxels, and for a
     node under a non-linear transform.
     """
     node = _volume_of(volumeNode, frame)
     array = _array_of(node, frame if node is volumeNode else None)
     check_finite(array, f"Volume {_name(node)}")
-    world = world_matrix(volumeNode)
-    affine = check_affine(world @ _node_affine(node), f"Volume {_name(node)}")
-    return make_image(array[None], affine)
+    affine = check_affine(world_matrix(volumeNode) @ _node_affine(node), f"Volume {_name(node)}")
+    return array[None], affine, tuple(f"On the volume: {note}." for note in shear_notes(affine))
+
+
+def volume_state(volumeNode: Any) -> tuple[Any, Any]:
+    """Two values to compare with later ones, to learn what has become of a volume node in the meantime.
+
+    The first is another one when its own grid changed (size, spacing, origin, directions; transforms play no part),
+    the second when its voxels did. Both are None for a volume without voxels.
+    """
+    data = volumeNode.GetImageData()
+    if data is None:
+        return None, None
+    return (data.GetExtent(), _node_affine(volumeNode).tobytes()), data.GetMTime()
 
 
 def _volume_of(node: Any, frame: int | None) -> Any:
@@ -364,17 +386,25 @@ def unchanged_on_failure() -> Iterator[Any]:
 
 
 def node_from_segmentation(
-    segmentation: Segmentation, *, name: str, referenceVolumeNode: Any = None, node: Any = None
+    segmentation: Segmentation,
+    *,
+    name: str,
+    referenceVolumeNode: Any = None,
+    node: Any = None,
+    world: np.ndarray | None = None,
 ) -> Any:
     """A segmentation node with the segments' names, colors and terminology, visible; ``node`` is filled anew if given.
 
     With a reference volume the node is tied to its geometry and put under its transform, with the voxels where
-    ``segmentation`` has them in the world. Where it fails the scene is as before.
+    ``segmentation`` has them in the world. ``world`` is the :func:`world_matrix` of that volume at the time when
+    ``segmentation`` was made, by default now: of a volume that was moved since then, the segments move along.
+    Where it fails the scene is as before.
     """
     import slicer
 
     parent = referenceVolumeNode.GetParentTransformNode() if referenceVolumeNode is not None else None
-    world = world_matrix(referenceVolumeNode) if referenceVolumeNode is not None else np.eye(4)
+    if world is None:
+        world = world_matrix(referenceVolumeNode) if referenceVolumeNode is not None else np.eye(4)
     image = _oriented_image(segmentation.labels, np.linalg.inv(world) @ segmentation.affine)
     # All that can fail is done before the scene is touched. One label map is shared by all segments.
     binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()

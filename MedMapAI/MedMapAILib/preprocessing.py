@@ -211,27 +211,6 @@ def labels_to_model_grid(labels: np.ndarray, affine: np.ndarray, plan: Plan) -> 
     return output
 
 
-def scores_to_labels(scores: np.ndarray, model_grid_of_scores: Grid, source: Grid, values: np.ndarray) -> np.ndarray:
-    """Turn class scores on the model grid into labels on the user's grid.
-
-    scores: (K, *model shape), higher wins. values: (K,) label value of each class. Scores are interpolated linearly,
-    one class at a time, and compared on the fine grid, so that full-resolution scores of all classes never exist
-    together. Voxels of the source outside the model grid take its border. Returns (I, J, K) in the smallest unsigned
-    type.
-    """
-    canonical = canonical_grid(source)
-    best = np.full(canonical.shape, -np.inf, dtype=np.float32)
-    index = np.zeros(canonical.shape, dtype=np.uint16)
-    for number in range(len(values)):
-        share = resample(scores[number : number + 1], model_grid_of_scores, canonical, "linear")[0]
-        stronger = share > best
-        index[stronger] = number
-        np.copyto(best, share, where=stronger)
-    dtype = np.uint8 if values.max() < 256 else np.uint16
-    labels = values.astype(dtype)[index]
-    return reorient(labels[None], inverse_orientation(canonical_orientation(source.affine)))[0]
-
-
 def crop_to_roi(image: MetaTensor, center: tuple, size: tuple) -> tuple[MetaTensor, tuple[slice, slice, slice]]:
     """Cut out the voxels that a box holds.
 

@@ -11,14 +11,15 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from ..augmentation import augmentation
+from ..decoding import decode_labels
 from ..image import check_same_geometry
 from ..losses import LOSSES, deep_supervision
 from ..metrics import evaluate_labels
 from ..networks import NETWORKS
 from ..plan import Plan
-from ..preprocessing import Grid, labels_to_model_grid, scores_to_labels, to_model_grid
+from ..preprocessing import Grid, labels_to_model_grid, to_model_grid
 from ..results import Segment, Segmentation
-from .task import VolumeNetwork
+from .task import StreamingNetwork, VolumeNetwork
 
 #: Share of the patch added on each side before rotating, so that a turned patch is still filled with image.
 _MARGIN = 0.15
@@ -120,14 +121,11 @@ class SegmentationTask:
                 scores.append(float(2 * (found & true).sum() / size))
         return {"loss": float(loss(logits, label)), "dice": float(np.mean(scores)) if scores else 1.0}
 
-    def predict(self, network: VolumeNetwork, image: MetaTensor) -> Segmentation:
-        """network: logits (1, K, *S) of a volume (1, C, *S). image: (C, I, J, K). The labels lie on the image's
-        grid."""
+    def predict(self, network: StreamingNetwork, image: MetaTensor) -> Segmentation:
+        """network: the answer for a volume (1, C, *S). image: (C, I, J, K). The labels lie on the image's grid."""
         prepared = self.inference_transform(image)
-        logits = network(prepared.as_tensor()[None])[0].float().cpu()
         source = Grid.of(image)
-        scores = logits.softmax(dim=0).numpy()
-        labels = scores_to_labels(scores, Grid.of(prepared), source, self._values)
+        labels = decode_labels(network(prepared.as_tensor()[None]), Grid.of(prepared), source, self._values)
         if self._keep_largest:
             labels = keep_largest_parts(labels)
         return Segmentation(labels=labels, affine=source.affine, segments=self.segments)

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from ..decoding import Answer
 from ..plan import Plan
 
-#: A network that takes a whole volume (B, C, *S) on the model grid and says how far it is: ``logits =
-#: network(volume)``.
+#: A network that takes a whole volume (1, C, *S) on the model grid: ``logits = network(volume)``, (1, K, *S).
 VolumeNetwork = Callable[[torch.Tensor], torch.Tensor]
+#: The same, but the logits come plane by plane, and only where there is something to see.
+StreamingNetwork = Callable[[torch.Tensor], Answer]
 
 
 class Task(Protocol):
@@ -53,7 +55,7 @@ class Task(Protocol):
     ) -> dict[str, float]:
         """Loss and key metric of one prepared case, on the model grid: quick, for following a training."""
 
-    def predict(self, network: VolumeNetwork, image: MetaTensor) -> Any:
+    def predict(self, network: StreamingNetwork, image: MetaTensor) -> Any:
         """The result, on the grid of the image."""
 
     def evaluate(self, result: Any, reference: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Runs inside Slicer (slicer_add_python_unittest): the module MedMapAI, on volumes made here."""
 
 import importlib.util
+import time
 import unittest
 
 import numpy as np
@@ -26,6 +27,7 @@ class MedMapAISelfTest(unittest.TestCase):
         self.widget.enter()
 
     def tearDown(self):
+        self.widget.logic.shutDown()
         self.widget.exit()
         slicer.mrmlScene.Clear()
 
@@ -78,6 +80,10 @@ class MedMapAISelfTest(unittest.TestCase):
         parameterNode.device = "cpu"
         self.assertTrue(self.widget.ui.applyButton.enabled, self.widget.ui.statusLabel.text)
         self.widget.ui.applyButton.click()
+        end = time.time() + 300
+        while self.widget.logic.running and time.time() < end:
+            slicer.app.processEvents()
+            time.sleep(0.01)
         segmentationNode = parameterNode.outputSegmentation
         self.assertIsNotNone(segmentationNode, self.widget.ui.statusLabel.text)
         model = self.widget._models[parameterNode.modelName]
