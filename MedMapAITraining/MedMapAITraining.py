@@ -623,7 +623,7 @@ class MedMapAITrainingLogic(ModuleLogic):
     # -- history ----------------------------------------------------------------------------------------------------
 
     def _newHistory(self, output, resume):
-        from MedMapAILib.training.events import read_history
+        from MedMapAILib.training.history import read_history
 
         self.rows = read_history(output) if resume else []
         self._historyName = _("Training of {name}").format(name=Path(output).name)

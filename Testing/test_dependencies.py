@@ -106,7 +106,9 @@ class Blocker:
         if name.partition(".")[0] in ("torch", "monai", "nibabel", "skimage", "tensorboard"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
-import MedMapAILib.dependencies, MedMapAILib.errors, MedMapAILib.training.parameters, MedMapAILib.training.events
+import MedMapAILib.dependencies, MedMapAILib.errors, MedMapAILib.training.parameters, MedMapAILib.training.history
+import MedMapAILib.inference.worker_client, MedMapAILib.bundle
+assert [info.name for info in MedMapAILib.bundle.list_bundles()], "models are listed without torch"
 print(MedMapAILib.dependencies.missing_requirements(["torch>=99"]))
 """
     done = subprocess.run(

@@ -25,9 +25,9 @@ def convolutions(seed=0):
 def test_where_windows_coincide_the_answer_is_monais(weighting, batch):
     """Sizes at which MONAI's last window needs no pushing back."""
     network, volume = convolutions(), torch.randn(1, 2, 32, 24, 40, generator=torch.Generator().manual_seed(1))
-    ours = SlidingWindow(
-        network, patch=(16, 16, 16), divisor=(4, 4, 4), overlap=0.5, batch=batch, weighting=weighting
-    )(volume)
+    ours = SlidingWindow(network, patch=(16, 16, 16), divisor=(4, 4, 4), overlap=0.5, batch=batch, weighting=weighting)(
+        volume
+    )
     with torch.inference_mode():
         theirs = sliding_window_inference(volume, (16, 16, 16), batch, network, overlap=0.5, mode=weighting)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

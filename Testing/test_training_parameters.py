@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 from MedMapAILib.errors import InputError
+from MedMapAILib.inference.output_tail import Tail
 from MedMapAILib.training.config import complete_config, read_config
-from MedMapAILib.training.events import EventReader, Tail, read_history, why_it_died
+from MedMapAILib.training.history import read_history
 from MedMapAILib.training.parameters import (
     TrainingParameters,
     can_resume,
@@ -150,35 +150,10 @@ def test_labels_are_read_and_written():
             parse_labels(wrong)
 
 
-def test_events_survive_any_cutting_of_the_stream():
-    events = [{"event": "progress", "fraction": 0.5, "message": "Fenster 1 – ½"}, {"event": "epoch", "epoch": 1}]
-    lines = ["a library prints", *(json.dumps(event, ensure_ascii=False) for event in events), "{ no"]
-    data = "\n".join(lines).encode()
-    for size in (1, 2, 7, len(data)):
-        reader = EventReader()
-        found = [e for n in range(0, len(data), size) for e in reader.feed(data[n : n + size])]
-        assert found == [{"event": "log", "message": "a library prints"}, *events]
-        assert reader.close() == [{"event": "log", "message": "{ no"}]
-
-
 def test_tail_keeps_the_end_of_stderr():
     tail = Tail(lines=2)
     tail.feed(b"one\ntwo\n 10%\r 20%\r 30%\nthr")
     assert tail.text == "two\n30%\nthr"
-
-
-@pytest.mark.parametrize(
-    ("code", "crashed", "tail", "reason"),
-    [
-        (1, False, "ModuleNotFoundError: No module named 'monai'", "package monai is missing"),
-        (9, True, "", "ran out of memory or was killed"),
-        (1, False, "RuntimeError: CUDA out of memory. Tried to allocate", "out of memory"),
-        (11, True, "", "signal 11"),
-        (3, False, "oops", "exit status 3"),
-    ],
-)
-def test_why_a_process_died(code, crashed, tail, reason):
-    assert reason in why_it_died(code, crashed, tail)
 
 
 def test_history_is_read_back(tmp_path):

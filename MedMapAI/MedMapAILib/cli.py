@@ -60,9 +60,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="medmapai", description="Train, evaluate and run models on medical images. " + RESEARCH_ONLY
-    )
+    parser = _Parser(prog="medmapai", description="Train, evaluate and run models on medical images. " + RESEARCH_ONLY)
     parser.add_argument("--version", action="version", version=f"medmapai {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

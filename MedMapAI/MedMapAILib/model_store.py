@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from .bundle import BundleInfo, load_bundle, read_info, user_models
+from .bundle import BundleInfo, read_info, user_models
 from .errors import InputError
 from .files import atomic_file, atomic_folder
 
@@ -13,13 +13,14 @@ from .files import atomic_file, atomic_folder
 def add_model(path: str | Path, *, replace: bool = False) -> BundleInfo:
     """Copy a bundle, a folder or a zip, to the user's models. Returns what it is; it is listed from now on.
 
-    The bundle is checked whole first: checksums, no code, weights that are only weights. Raises InputError when it is
-    not a bundle that can be run, or when the user has a model of that name already and ``replace`` is not set.
+    The bundle is checked first: whole by its checksums, and no code. That its weights are only weights is seen when
+    they are loaded, which this does not do: Slicer's own process gets along without torch. Raises InputError when it is
+    not a bundle, or when the user has a model of that name already and ``replace`` is not set.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is nothing at {path}; choose the folder or the zip of a model.")
-    info = load_bundle(path).info
+    info = read_info(path)
     folder = user_models() / _file_name(info.name)
     archive = folder.with_name(folder.name + ".zip")
     there = next((old for old in (folder, archive) if old.exists()), None)

@@ -32,6 +32,7 @@ _TERMS = "Segmentation category and type - 3D Slicer General Anatomy list"
 _REGIONS = "Anatomic codes - DICOM master list"
 
 _LARGEST_VALUE = 65535
+_COUNTED_TOGETHER = 2**20
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,22 @@ class Segmentation:
 
     def voxel_counts(self) -> dict[str, int]:
         """Number of voxels of each segment, by name."""
-        counts = np.bincount(self.labels.ravel(), minlength=_LARGEST_VALUE + 1)
+        counts = np.zeros(_LARGEST_VALUE + 1, dtype=np.int64)
+        # In the order in which they lie in memory, and some at a time, because bincount makes eight bytes of each.
+        voxels = self.labels.ravel(order="K")
+        for start in range(0, voxels.size, _COUNTED_TOGETHER):
+            part = np.bincount(voxels[start : start + _COUNTED_TOGETHER])
+            counts[: len(part)] += part
         return {segment.name: int(counts[segment.value]) for segment in self.segments}
 
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel, mL: |det affine| mm³ / 1000."""
+        return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
+
     def volumes_ml(self) -> dict[str, float]:
-        """Volume of each segment in mL, by name: its voxels times the volume of one, |det affine| mm³ / 1000."""
-        voxel = abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
-        return {name: count * voxel for name, count in self.voxel_counts().items()}
+        """Volume of each segment in mL, by name: its voxels times the volume of one."""
+        return {name: count * self.voxel_ml for name, count in self.voxel_counts().items()}
 
     def centroids_ras(self) -> dict[str, tuple[float, float, float]]:
         """Mean position of the voxels of each segment in RAS mm, by name; segments without voxels are left out."""

@@ -1,7 +1,5 @@
 """What the logics of both modules do alike: their parameter node, and their own worker process."""
 
-# ruff: noqa: N802, N803, N806, N815 - Slicer's own style.
-
 from __future__ import annotations
 
 import slicer

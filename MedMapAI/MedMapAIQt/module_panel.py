@@ -1,7 +1,5 @@
 """What both panels do alike: their life in Slicer, their parameter node, their status line."""
 
-# ruff: noqa: N802, N803, N806, N815 - Slicer's own style.
-
 from __future__ import annotations
 
 import sys

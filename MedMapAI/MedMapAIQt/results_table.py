@@ -1,7 +1,5 @@
 """The table of segments in the panel."""
 
-# ruff: noqa: N802 - Slicer's own style.
-
 from __future__ import annotations
 
 from collections.abc import Sequence

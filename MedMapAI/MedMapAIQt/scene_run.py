@@ -1,7 +1,5 @@
 """A run on a volume of the scene: what goes to the model, and where its result belongs, whatever happens meanwhile."""
 
-# ruff: noqa: N802, N803, N806 - Slicer's own style.
-
 from __future__ import annotations
 
 import dataclasses

@@ -1,7 +1,5 @@
 """The test class that lies in a module's file: it runs in Slicer, by Reload and Test of the developer section."""
 
-# ruff: noqa: N802, N803, N806, N815 - Slicer's own style.
-
 from __future__ import annotations
 
 import slicer

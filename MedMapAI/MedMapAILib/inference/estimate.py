@@ -23,7 +23,8 @@ class Estimate:
         parts = [f"{self.windows} window{'s' if self.windows != 1 else ''} of {size}"]
         if self.seconds is not None:
             parts.append(f"about {_duration(self.seconds)}")
-        parts.append(f"{self.memory_bytes / 2**30:.1f} GB of memory")
+        megabytes = self.memory_bytes / 2**20
+        parts.append(f"{megabytes / 1024:.1f} GB of memory" if megabytes > 512 else f"{megabytes:.0f} MB of memory")
         return ", ".join(parts)
 
 

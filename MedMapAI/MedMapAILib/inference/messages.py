@@ -80,6 +80,7 @@ def report_to_message(report: RunReport) -> tuple[dict[str, Any], list[np.ndarra
         "device": report.device,
         "seconds": float(report.seconds),
         "scores": report.scores,
+        "counts": report.segmentation.voxel_counts() if report.counts is None else report.counts,
     }
     return message, [report.segmentation.labels]
 
@@ -92,6 +93,7 @@ def report_from_message(message: dict[str, Any], arrays: list[np.ndarray]) -> Ru
         device=message["device"],
         seconds=message["seconds"],
         scores=message["scores"],
+        counts=message["counts"],
     )
 
 

@@ -92,6 +92,10 @@ class Predictor:
         """How often each window goes through the network: 1, or 2ⁿ where n axes are mirrored."""
         return 2 ** len(self._mirror_axes)
 
+    def close(self) -> None:
+        """Give back what the network holds; it can be run no more."""
+        self._backend.close()
+
     def predict(
         self,
         image: MetaTensor,
@@ -186,9 +190,7 @@ class _Run:
         self.notes: tuple[str, ...] = way.notes
         same = way.choice == predictor._choice
         self.backend = (
-            predictor._backend
-            if same
-            else open_backend(way.choice, predictor._network, key=predictor.bundle.digest)
+            predictor._backend if same else open_backend(way.choice, predictor._network, key=predictor.bundle.digest)
         )
         self._forwards = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,25 +23,28 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A finished run. scores: as the task's ``evaluate`` gives them, None without a reference."""
+    """A finished run. scores: as the task's ``evaluate`` gives them, None without a reference. counts: voxels of each
+    segment, by name, where they were counted already, which takes long in a large volume."""
 
     model: str
     segmentation: Segmentation
     device: str
     seconds: float
     scores: dict[str, Any] | None = field(default=None)
+    counts: dict[str, int] | None = field(default=None)
 
-    @property
+    @functools.cached_property
     def rows(self) -> tuple[ReportRow, ...]:
         """The segments, in the model's order; those that were not found are there with volume 0."""
-        counts, volumes = self.segmentation.voxel_counts(), self.segmentation.volumes_ml()
+        counts = self.segmentation.voxel_counts() if self.counts is None else self.counts
+        voxel_ml = self.segmentation.voxel_ml
         scores = (self.scores or {}).get("labels", {})
         return tuple(
             ReportRow(
                 name=segment.name,
                 color=segment.color,
                 voxels=counts[segment.name],
-                volume_ml=volumes[segment.name],
+                volume_ml=counts[segment.name] * voxel_ml,
                 dice=scores.get(segment.name, {}).get("dice"),
                 hd95_mm=scores.get(segment.name, {}).get("hd95_mm"),
             )

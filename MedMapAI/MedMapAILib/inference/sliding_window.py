@@ -87,8 +87,8 @@ class SlidingWindow:
         shape = tuple(shape)
         box = tuple(slice(0, n) for n in shape) if air is None else self._grown(air.body(), shape)
         size = [s.stop - s.start for s in box]
-        padded = [-(-n // d) * d for n, d in zip(size, self._divisor, strict=True)]
         window = fitted_window(size, self._patch, self._divisor)
+        padded = [max(n, w) for n, w in zip(size, window, strict=True)]
         starts = window_starts(padded, window, self._overlap)
         left_out = 0
         if air is not None:
@@ -137,7 +137,7 @@ class SlidingWindow:
             middle = [n // 2 for n in layout.window]
             outside = self._mirrored(air.contiguous(), counter)[0][(slice(None), *middle)].clone()
         part = volume[(slice(None), slice(None), *layout.box)]
-        padded, inside = pad_to_multiple(part, self._divisor)
+        padded, inside = pad_to_multiple(part, (1, 1, 1), at_least=layout.window)
         return Answer(layout.box, outside, self._slabs(padded, inside, layout, outside, counter))
 
     def _slabs(
@@ -223,14 +223,11 @@ class SlidingWindow:
             axis = self._slice_axis + 2
             return self._network(windows.squeeze(axis)).float().unsqueeze(axis)
 
-    def _grown(
-        self, box: tuple[slice, slice, slice], shape: tuple[int, int, int]
-    ) -> tuple[slice, slice, slice]:
-        """The box made a multiple of the divisor, and no less than the patch, with real surroundings where there are
-        some."""
+    def _grown(self, box: tuple[slice, slice, slice], shape: tuple[int, int, int]) -> tuple[slice, slice, slice]:
+        """The box made no less than the patch, with real surroundings where there are some."""
         grown = []
-        for part, n, p, d in zip(box, shape, self._patch, self._divisor, strict=True):
-            size = min(n, max(-(-(part.stop - part.start) // d) * d, p))
+        for part, n, p in zip(box, shape, self._patch, strict=True):
+            size = min(n, max(part.stop - part.start, p))
             start = min(max(0, part.start - (size - (part.stop - part.start)) // 2), n - size)
             grown.append(slice(start, start + size))
         return tuple(grown)

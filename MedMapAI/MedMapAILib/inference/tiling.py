@@ -8,16 +8,20 @@ from collections.abc import Sequence
 
 Start = tuple[int, int, int]
 
+#: Share of the overlap asked for that may be missing where that saves a window: a volume that is one voxel longer than
+#: two windows reach is not worth half as many windows again along each axis.
+SLACK = 0.1
+
 
 def axis_starts(size: int, window: int, overlap: float) -> list[int]:
-    """First voxels of the fewest windows that cover ``size`` voxels and overlap their neighbors by at least that share.
+    """First voxels of the fewest windows that cover ``size`` voxels and overlap their neighbors by about that share.
 
-    size, window: voxels. overlap: 0 to <1, of the window. The windows are spread evenly, so that what is left over
+    size, window: voxels. overlap: 0 to <1, of the window; it is never less than (1 - SLACK) of that. The windows are spread evenly, so that what is left over
     becomes more overlap everywhere instead of one crowded end. One window where it is as large as the axis.
     """
     if size <= window:
         return [0]
-    stride = max(1, math.floor(window * (1 - overlap) + 1e-9))
+    stride = max(1, math.floor(window * (1 - overlap * (1 - SLACK)) + 1e-9))
     steps = math.ceil((size - window) / stride)
     return [round(n * (size - window) / steps) for n in range(steps + 1)]
 

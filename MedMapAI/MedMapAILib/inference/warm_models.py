@@ -40,10 +40,16 @@ class WarmModels:
     """The last models that were used, as many as fit into ``budget`` bytes; the one not used for longest goes first.
 
     What a model costs is measured: by how much the process has grown since just before it was loaded, and at least
-    what ``get`` was told. A model that alone exceeds the budget is not kept.
+    what ``get`` was told. A model that alone exceeds the budget is not kept. release: called with a model that goes.
     """
 
-    def __init__(self, budget: int | None = None, used: Callable[[], int] = memory_in_use):
+    def __init__(
+        self,
+        budget: int | None = None,
+        used: Callable[[], int] = memory_in_use,
+        release: Callable[[Any], None] = lambda model: None,
+    ):
+        self._release = release
         self._budget = default_budget() if budget is None else int(budget)
         self._used = used
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
@@ -76,12 +82,13 @@ class WarmModels:
 
     def drop(self, key: Hashable) -> None:
         """Forget a model: after a failure nobody knows its state."""
-        self._kept.pop(key, None)
+        if (kept := self._kept.pop(key, None)) is not None:
+            self._release(kept.model)
         gc.collect()
 
     def _shrink(self, limit: int) -> None:
         while self._kept and sum(kept.cost for kept in self._kept.values()) > limit:
-            self._kept.popitem(last=False)
+            self._release(self._kept.popitem(last=False)[1].model)
             gc.collect()
 
 

@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import faulthandler
 import gc
-import inspect
 import os
 import queue
 import sys
@@ -205,12 +204,11 @@ class Worker:
         from .warm_models import WarmModels, bundle_state
 
         if self._models is None:
-            self._models = WarmModels(self._budget)
+            self._models = WarmModels(self._budget, release=Predictor.close)
             # What libraries have made so far stays for good; looking through it takes half a second each time.
             gc.freeze()
         state = bundle_state(path)
         wishes = {name: getattr(request, name) for name in ("device", "precision", "backend", "overlap", "mirror")}
-        wishes = _understood(Predictor.__init__, wishes)
         key = (state, tuple(wishes.items()))
         predictor = self._models.get(key, lambda: Predictor(load_bundle(path), **wishes), least=state[2])
         try:
@@ -218,9 +216,11 @@ class Worker:
             reference = request.reference
             # The shared voxels are not needed any more.
             request = replace(request, image=None)
-            options = {"on_estimate": lambda estimate: self._tell(command, _estimate_event(estimate))}
             segmentation = predictor.predict(
-                image, roi=request.roi, progress=progress, **_understood(predictor.predict, options)
+                image,
+                roi=request.roi,
+                progress=progress,
+                on_estimate=lambda estimate: self._tell(command, _estimate_event(estimate)),
             )
             del image
             scores = None
@@ -299,12 +299,6 @@ def _request(command: dict[str, Any]) -> Any:
     block = SharedArrays.open(command["input"])
     block.unlink()
     return request_from_message(command["request"], block.arrays)
-
-
-def _understood(function: Callable, options: dict[str, Any]) -> dict[str, Any]:
-    """Those of the options that the function has a parameter for."""
-    names = inspect.signature(function).parameters
-    return {name: value for name, value in options.items() if name in names}
 
 
 def _estimate_event(estimate: Any) -> dict[str, Any]:

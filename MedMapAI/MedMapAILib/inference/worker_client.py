@@ -23,9 +23,9 @@ import numpy as np
 
 from .. import __version__, process_tree
 from ..errors import Cancelled, InputError, RunError
-from ..training.events import Tail
 from .failures import Failure, failure_of_exit
 from .messages import PROTOCOL, RunRequest, from_line, report_from_message, request_to_message, to_line
+from .output_tail import Tail
 from .report import RunReport
 from .shared_memory import SharedArrays, remove_block
 from .transport import Transport

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 from ..files import write_atomically
 
@@ -54,3 +55,17 @@ class History:
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self._path, text.getvalue().encode())
+
+
+def read_history(output: str | Path) -> list[dict[str, Any]]:
+    """The epochs in the history.csv of a training's folder, as its "epoch" events had them; empty without one."""
+    try:
+        text = (Path(output) / "history.csv").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    rows = []
+    for cells in csv.DictReader(text.splitlines()):
+        row: dict[str, Any] = {key: float(value) if value else None for key, value in cells.items() if key}
+        if row.get("epoch"):
+            rows.append({**row, "epoch": int(row["epoch"])})
+    return rows

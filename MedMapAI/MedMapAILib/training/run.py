@@ -92,7 +92,6 @@ def train(
                 "output": str(output),
                 "device": trainer.device_description,
                 "parameters": sum(p.numel() for p in network.parameters()),
-                "resumed_at": trainer.progress["iteration"],
                 "notes": list(split.notes),
             }
         )
