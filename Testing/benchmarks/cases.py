@@ -7,10 +7,10 @@
 The large model has never been trained. Its weights are random numbers from a fixed seed, but for two things without
 which its label maps would be noise: its kernels are bells in space, so that neighbors get similar values, and its last
 layer, fitted by least squares to the CT itself, makes its 25 classes bands of blurred intensity (air and lung, soft
-tissue, and 23 of bone). They mean nothing. They serve to compare speed, and to see whether two programs that are given the same
-network and image say the same. What they say of a voxel still depends on what else is in its window, more than with a
-trained network (the normalization in the network is over the window, and nothing was trained to bear with it), so
-programs that lay windows differently agree less. How far MONAI and nnU-Net agree with each other is the measure.
+tissue, and 23 of bone). They mean nothing. They serve to compare speed, and to see whether two programs that are given
+the same network and image say the same. What they say of a voxel still depends on what else is in its window, more than
+with a trained network (the normalization in the network is over the window, and nothing was trained to bear with it),
+so programs that lay windows differently agree less. How far MONAI and nnU-Net agree with each other is the measure.
 """
 
 from __future__ import annotations

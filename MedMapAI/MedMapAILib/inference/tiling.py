@@ -16,8 +16,9 @@ SLACK = 0.1
 def axis_starts(size: int, window: int, overlap: float) -> list[int]:
     """First voxels of the fewest windows that cover ``size`` voxels and overlap their neighbors by about that share.
 
-    size, window: voxels. overlap: 0 to <1, of the window; it is never less than (1 - SLACK) of that. The windows are spread evenly, so that what is left over
-    becomes more overlap everywhere instead of one crowded end. One window where it is as large as the axis.
+    size, window: voxels. overlap: 0 to <1, of the window; it is never less than (1 - SLACK) of that. The windows are
+    spread evenly, so that what is left over becomes more overlap everywhere instead of one crowded end. One window
+    where it is as large as the axis.
     """
     if size <= window:
         return [0]
