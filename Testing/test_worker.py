@@ -461,14 +461,14 @@ def test_its_children_go_when_it_is_killed(make_client, data, tmp_path):
 @pytest.mark.slow
 def test_too_little_memory(make_client, large_model, model):
     # The limit comes once torch is there: what it takes to start is another matter. It leaves room for a small image,
-    # and not for the 27 MiB of the large one, their copies and the feature maps, in windows of whatever size.
+    # and not for the 125 MiB of the large one, their copies and the feature maps, in windows of whatever size.
     limit = (
         "import resource, MedMapAILib.inference.predictor, psutil\n"
-        "size = psutil.Process().memory_info().vms + 80 * 2**20\n"
+        "size = psutil.Process().memory_info().vms + 240 * 2**20\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size, size))"
     )
     client = make_client(CHANGED_WORKER.format(limit))
-    found = failure(client, request(large_model, shape=(192, 192, 192), backend="torch"))
+    found = failure(client, request(large_model, shape=(320, 320, 320), backend="torch"))
     assert found.kind == "memory", found
     assert "memory" in found.reason and "region of interest" in found.reason
     assert client.run_and_wait(request(model, backend="torch")).segmentation.labels.shape == (24, 26, 22)

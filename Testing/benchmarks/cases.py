@@ -112,10 +112,11 @@ def _hippocampus() -> Case:
 
 def _load_hippocampus(work: Path, name: str) -> Scan:
     from MedMapAILib.image import read_volume
+    from MedMapAILib.results import read_segmentation
 
     folder = DATA / "hippocampus"
     volume = read_volume(folder / "images" / f"{name}.nii.gz")
-    return Scan(volume.array, volume.affine, read_volume(folder / "labels" / f"{name}.nii.gz").array)
+    return Scan(volume.array, volume.affine, read_segmentation(folder / "labels" / f"{name}.nii.gz").labels)
 
 
 def hippocampus_bundle() -> Any:

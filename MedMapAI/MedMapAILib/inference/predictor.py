@@ -278,9 +278,9 @@ class _Run:
         buffer = plane * layout.window[layout.axis]
         slab = plane * min(layout.window[layout.axis], planes_at_once(channels, cross))
         window = self.backend.memory_bytes(self._shape(way.batch, layout.window, volume))
-        # The answer for the windows at hand, moving the buffer on, and softmax, concatenation and classes of a slab.
+        # The answer for the windows at hand, and softmax, concatenation and classes of a slab.
         answers = 4 * channels * int(np.prod(layout.window)) * way.batch
-        return int(window + answers + 2 * buffer + 4 * slab + 2 * volume.numel() * 4)
+        return int(window + answers + buffer + 4 * slab + 2 * volume.numel() * 4)
 
 
 def _size(window: tuple[int, ...]) -> str:

@@ -265,7 +265,9 @@ def _box(start: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
 
 def _shift(buffer: torch.Tensor, axis: int, planes: int) -> None:
     """Move a buffer's planes to the front by so many, and clear those that are new."""
-    kept = buffer.shape[axis] - planes
-    if kept > 0:
-        buffer.narrow(axis, 0, kept).copy_(buffer.narrow(axis, planes, kept).clone())
-    buffer.narrow(axis, kept, planes).zero_()
+    size = buffer.shape[axis]
+    # Piece by piece, so that no copy of it is made: each piece ends where the next one to be read begins.
+    for first in range(planes, size, planes):
+        piece = min(planes, size - first)
+        buffer.narrow(axis, first - planes, piece).copy_(buffer.narrow(axis, first, piece))
+    buffer.narrow(axis, size - planes, planes).zero_()
