@@ -316,8 +316,7 @@ def test_the_estimate_is_near_what_a_process_takes(backend):
     script = f"""
 import torch
 from MedMapAILib.networks import build
-from MedMapAILib.inference.backends import Choice, open_backend
-import openvino
+from MedMapAILib.inference.backends import Choice, open_backend, openvino_quietly
 def rss(what):
     return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith(what))
 network = build("unet", spatial_dims=3, in_channels=1, out_channels=8, filters=[16, 32, 64]).eval()
@@ -410,6 +409,7 @@ def test_automatic_choice_on_a_cpu():
 
 def test_without_openvino_torch_serves(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "MedMapAILib.inference.backends.openvino_quietly", raising=False)
     made = choose(device="cpu", precision="fp32")
     assert made.backend == "torch" and "not installed" in made.reason
     with pytest.raises(InputError, match="pip install openvino"):
@@ -460,3 +460,32 @@ def test_entries_are_readable_by_their_owner(cache):
     open_backend(choice("openvino"), network, key="ab", threads=1)(windows)
     assert entries(cache)[0].stat().st_mode & stat.S_IRWXU == stat.S_IRWXU
     assert set(backends.BACKENDS) == set(BOTH)
+
+
+def test_nothing_is_told_to_anyone(tmp_path):
+    """OpenVINO would report that it was imported and what it converted; here no process is started, no address looked
+    up and no file left for that."""
+    code = """
+import os, socket, sys
+tried = []
+def refused(*arguments, **options):
+    tried.append(arguments)
+    raise OSError("no network here")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refused
+forked = []
+os.register_at_fork(before=lambda: forked.append(1))
+import torch
+from MedMapAILib.inference.backends import choose, open_backend
+backend = open_backend(choose("openvino", "cpu", "fp32"), torch.nn.Conv3d(1, 2, 3, padding=1).eval(), key="ab")
+backend(torch.zeros(1, 1, 8, 8, 8))
+assert sys.modules["openvino_telemetry"] is None
+assert not tried and not forked, (tried, forked)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "CI": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "intel").exists()

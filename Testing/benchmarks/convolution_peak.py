@@ -137,8 +137,8 @@ def torch_seconds(layer: Layer, precision: str) -> float:
 
 def openvino_seconds(layer: Layer, precision: str, threads: int) -> float:
     """The time of the convolution inside OpenVINO's compiled layer, by its profile."""
-    import openvino as ov
     import torch
+    from MedMapAILib.inference.backends.openvino_quietly import openvino as ov
 
     example = torch.randn(layer.shape)
     model = ov.convert_model(layer.module(), example_input=example, input=[list(layer.shape)])
@@ -179,7 +179,7 @@ def _least_seconds(run: Callable[[], Any]) -> float:
 def has_bfloat16() -> bool:
     """Whether the processor computes in bfloat16 itself, as OpenVINO says."""
     try:
-        import openvino as ov
+        from MedMapAILib.inference.backends.openvino_quietly import openvino as ov
     except ImportError:
         return False
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -65,7 +65,7 @@ def open_backend(
 def has_openvino() -> bool:
     """Whether OpenVINO is installed and can be loaded."""
     try:
-        import openvino
+        from .openvino_quietly import openvino
     except (ImportError, OSError):
         return False
     return hasattr(openvino, "convert_model")

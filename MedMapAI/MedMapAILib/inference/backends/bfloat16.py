@@ -72,8 +72,9 @@ def _torch() -> tuple[Callable[[], object], Callable[[], object]]:
 
 def _openvino() -> tuple[Callable[[], object], Callable[[], object]]:
     import numpy as np
-    import openvino as ov
-    from openvino import opset8
+
+    from .openvino_quietly import openvino as ov
+    from .openvino_quietly import opset8
 
     image = opset8.parameter([1, 32, 40, 40, 40], np.float32)
     weight = opset8.constant(np.ones((32, 32, 3, 3, 3), np.float32))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import openvino as ov
 import torch
 from torch import nn
 
@@ -18,6 +17,7 @@ from ...errors import RunError
 from .backend import Choice, memory_errors
 from .compile_cache import CompileCache
 from .network_memory import forward_bytes, weight_bytes
+from .openvino_quietly import openvino as ov
 
 _log = logging.getLogger(__name__)
 
