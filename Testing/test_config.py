@@ -55,6 +55,7 @@ def test_paths_are_found_beside_the_file(written, tmp_path):
         (GOOD, ["split.validation=1.5"], "between 0 and 1"),
         (GOOD, ["augmentation.flip_axes=0"], "must be a list"),
         (GOOD, ["inference.overlap=1.0"], "less than 1"),
+        (GOOD, ["inference.weighting=flat"], "choose one of gaussian, constant"),
         (GOOD, ["epochs=3"], "section.key=value"),
         ("[dataset\npath=1", [], "not valid TOML"),
     ],

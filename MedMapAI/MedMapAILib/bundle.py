@@ -288,7 +288,7 @@ def write_bundle(
                     "_target_": "SlidingWindowInferer",
                     "roi_size": [p for p in plan.patch if p > 1 or plan.spatial_dims == 3],
                     "overlap": inference["overlap"],
-                    "mode": "gaussian",
+                    "mode": inference.get("weighting", "gaussian"),
                 },
             }
         ),

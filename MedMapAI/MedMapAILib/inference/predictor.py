@@ -171,6 +171,8 @@ class Predictor:
         return (*self._divisor[:axis], 1, *self._divisor[axis:])
 
     def _sliding_window(self, way: _Way, network: Callable[[torch.Tensor], torch.Tensor]) -> SlidingWindow:
+        # Of the back ends only torch computes with torch's threads.
+        own_threads = way.choice.backend != "torch"
         return SlidingWindow(
             network,
             patch=way.patch,
@@ -178,6 +180,9 @@ class Predictor:
             overlap=self._overlap,
             mirror_axes=self._mirror_axes,
             batch=way.batch,
+            own_threads=own_threads,
+            # Models made before there was a choice say nothing.
+            weighting=self.bundle.inference.get("weighting", "gaussian"),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ class SlidingWindow:
     <1. mirror_axes: every combination of flips of these axes (0, 1, 2) is run too and the logits are averaged; n axes
     cost 2ⁿ times as much. batch: windows that go through the network together. weighting: "gaussian" trusts the middle
     of a window more than its border (standard deviation an eighth of the window, as nnU-Net and MONAI do), "constant"
-    does not.
+    does not. own_threads: the network computes with threads of its own, and not with torch's, which would only be in
+    their way between two windows.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class SlidingWindow:
         mirror_axes: Sequence[int] = (),
         batch: int = 1,
         weighting: str = "gaussian",
+        own_threads: bool = False,
     ):
         self._network = network
         self._patch = tuple(patch)
@@ -76,6 +79,7 @@ class SlidingWindow:
         self._flips = [f for r in range(len(mirror_axes) + 1) for f in itertools.combinations(tuple(mirror_axes), r)]
         self._batch = batch
         self._weighting = weighting
+        self._own_threads = own_threads
 
     @property
     def passes(self) -> int:
@@ -172,8 +176,9 @@ class SlidingWindow:
                 yield Slab(axis, plane - inside[axis].start, done)
 
         for batch in self._batches(layout):
-            patches = torch.cat([volume[(slice(None), slice(None), *_box(start, window))] for start in batch])
-            answers = self._mirrored(patches, counter)
+            with self._threads():
+                patches = torch.cat([volume[(slice(None), slice(None), *_box(start, window))] for start in batch])
+                answers = self._mirrored(patches, counter)
             if logits is None:
                 importance = importance.to(answers.device)
                 logits = torch.zeros(answers.shape[1], *size, device=answers.device)
@@ -185,10 +190,11 @@ class SlidingWindow:
                 _shift(logits, 1 + axis, planes)
                 _shift(weights, axis, planes)
                 origin += planes
-            for start, answer in zip(batch, answers, strict=True):
-                place = _box([0 if a == axis else start[a] for a in range(3)], window)
-                logits[(slice(None), *place)].addcmul_(answer, importance)
-                weights[place] += importance
+            with self._threads():
+                for start, answer in zip(batch, answers, strict=True):
+                    place = _box([0 if a == axis else start[a] for a in range(3)], window)
+                    logits[(slice(None), *place)].addcmul_(answer, importance)
+                    weights[place] += importance
         while origin < shape[axis]:
             planes = min(window[axis], shape[axis] - origin)
             yield from finished(origin, planes)
@@ -215,6 +221,20 @@ class SlidingWindow:
             total = (logits.clone() if axes != last else logits) if total is None else total + logits
             counter.add(windows.shape[0])
         return total / len(self._flips) if len(self._flips) > 1 else total
+
+    @contextlib.contextmanager
+    def _threads(self) -> Iterator[None]:
+        """One thread of torch beside a network that has its own: after each use the others wait for more by spinning,
+        and take from the network's threads what they need."""
+        if not self._own_threads:
+            yield
+            return
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def _apply(self, windows: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():

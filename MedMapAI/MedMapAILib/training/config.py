@@ -71,7 +71,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "bias_field": 0.1,
         "bias_field_coefficient": [0.0, 0.3],
     },
-    "inference": {"window": None, "overlap": 0.5, "mirror_axes": [], "keep_largest": False},
+    "inference": {
+        "window": None,
+        "overlap": 0.5,
+        "weighting": "gaussian",
+        "mirror_axes": [],
+        "keep_largest": False,
+    },
     "evaluation": {"surface_tolerance_mm": 1.0},
     "model": {
         "name": None,
@@ -95,6 +101,7 @@ _HARMLESS_SECTIONS = {"model", "evaluation", "inference"}
 #: Sections whose further keys belong to somebody else, who checks them: the network, the loss, the plan.
 _OPEN_SECTIONS = {"network", "loss", "plan"}
 _CHOICES = {
+    ("inference", "weighting"): ("gaussian", "constant"),
     ("optimizer", "name"): ("adamw", "sgd"),
     ("schedule", "name"): ("cosine", "polynomial", "constant"),
     ("training", "precision"): ("auto", "fp32", "bf16", "fp16"),

@@ -257,6 +257,7 @@ class Trainer:
             patch=self._config["inference"]["window"] or self._task.plan.patch,
             divisor=size_divisor(self._config["network"]["name"], spatial_dims=self._task.plan.spatial_dims, **options),
             overlap=self._config["inference"]["overlap"],
+            weighting=self._config["inference"]["weighting"],
             batch=self._batch,
         )
 
