@@ -67,8 +67,7 @@ def decode_labels(answer: Answer, model: Grid, source: Grid, values: np.ndarray)
     decoder = _Decoder(answer, model, source, values)
     for slab in answer.slabs:
         decoder.add(slab)
-    labels = decoder.labels.astype(np.uint8 if values.max() < 256 else np.uint16, copy=False)
-    return reorient(labels[None], inverse_orientation(canonical_orientation(source.affine)))[0]
+    return reorient(decoder.labels[None], inverse_orientation(canonical_orientation(source.affine)))[0]
 
 
 class _Decoder:
@@ -84,7 +83,7 @@ class _Decoder:
         self._matrix = mapping[:3, :3]
         self._offset = mapping[:3, 3] - [s.start for s in answer.box]
         self._straight = np.allclose(self._matrix, np.diag(np.diag(self._matrix)), rtol=0, atol=1e-9)
-        self._identical = self._straight and np.allclose(mapping, np.eye(4), rtol=0, atol=1e-6)
+        self._identical = np.allclose(mapping, np.eye(4), rtol=0, atol=1e-6)
         background = 0 if answer.outside is None else int(answer.outside.argmax())
         dtype = np.uint8 if values.max() < 256 else np.uint16
         self.labels = np.full(canonical.shape, self._values[background], dtype=dtype)

@@ -22,7 +22,7 @@ from .backends import Choice, OutOfMemory, choose, open_backend
 from .estimate import Estimate
 from .memory import usable_memory
 from .sliding_window import Layout, SlidingWindow, planes_at_once
-from .tiling import fitted_window, smaller_window
+from .tiling import axes_divisor, smaller_window
 
 Roi = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -151,7 +151,7 @@ class Predictor:
         where = "the GPU" if way.choice.device != "cpu" else "this machine"
         if way.batch > 1:
             return replace(way, batch=1)
-        smaller = smaller_window(way.patch, self.divisor3)
+        smaller = self._smaller(way.patch)
         # A quarter of the length the network was trained for: less would no longer show it what it knows.
         first = self._first_way().patch
         if smaller is not None and all(4 * n >= p for n, p in zip(smaller, first, strict=True)):
@@ -162,13 +162,8 @@ class Predictor:
             return replace(self._first_way(), choice=choose("auto", "cpu", "auto"), batch=1, notes=(note,))
         return None
 
-    @property
-    def divisor3(self) -> tuple[int, int, int]:
-        """What the size of a window must be a multiple of along each of the three axes."""
-        if len(self._divisor) == 3:
-            return tuple(self._divisor)
-        axis = self.bundle.plan.patch.index(1)
-        return (*self._divisor[:axis], 1, *self._divisor[axis:])
+    def _smaller(self, window: tuple[int, int, int]) -> tuple[int, int, int] | None:
+        return smaller_window(window, axes_divisor(self._divisor, self.bundle.plan.patch))
 
     def _sliding_window(self, way: _Way, network: Callable[[torch.Tensor], torch.Tensor]) -> SlidingWindow:
         # Of the back ends only torch computes with torch's threads.
@@ -254,9 +249,8 @@ class _Run:
             needed = self._memory(way, layout, volume)
             if needed <= budget:
                 return replace(way, notes=notes), layout, needed
-            # Only what can come true: the volume may be smaller than the patch.
-            fitted = fitted_window(layout.window, way.patch, predictor.divisor3)
-            smaller = smaller_window(fitted, predictor.divisor3)
+            # Than the window laid, which is smaller than the patch where the volume is.
+            smaller = predictor._smaller(layout.window)
             if way.batch > 1:
                 way = replace(way, batch=1)
             elif smaller is not None:

@@ -14,7 +14,7 @@ from ..decoding import Answer, Slab
 from ..errors import Cancelled
 from ..preprocessing import pad_to_multiple
 from .air import Air
-from .tiling import Start, fitted_window, window_starts
+from .tiling import Start, axes_divisor, fitted_window, window_starts
 
 #: Size of a slab of the answer, as far as whole planes allow.
 _SLAB_BYTES = 64 * 2**20
@@ -72,9 +72,7 @@ class SlidingWindow:
         self._network = network
         self._patch = tuple(patch)
         self._slice_axis = self._patch.index(1) if len(divisor) == 2 else None
-        self._divisor = tuple(divisor)
-        if self._slice_axis is not None:
-            self._divisor = (*divisor[: self._slice_axis], 1, *divisor[self._slice_axis :])
+        self._divisor = axes_divisor(divisor, patch)
         self._overlap = overlap
         self._flips = [f for r in range(len(mirror_axes) + 1) for f in itertools.combinations(tuple(mirror_axes), r)]
         self._batch = batch

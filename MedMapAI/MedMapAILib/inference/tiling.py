@@ -32,6 +32,17 @@ def window_starts(shape: Sequence[int], window: Sequence[int], overlap: float) -
     return list(itertools.product(*[axis_starts(n, w, overlap) for n, w in zip(shape, window, strict=True)]))
 
 
+def axes_divisor(divisor: Sequence[int], patch: Sequence[int]) -> tuple[int, int, int]:
+    """A network's divisor along each of the three axes of a volume: 1 across the slices of a two-dimensional network.
+
+    divisor: two or three numbers. patch: three, with a 1 where the two-dimensional network has no axis.
+    """
+    if len(divisor) == 3:
+        return tuple(divisor)
+    axis = tuple(patch).index(1)
+    return (*divisor[:axis], 1, *divisor[axis:])
+
+
 def fitted_window(shape: Sequence[int], patch: Sequence[int], divisor: Sequence[int]) -> tuple[int, int, int]:
     """The window for a volume: the patch, and along axes where the volume is shorter no more than it needs.
 
