@@ -21,21 +21,30 @@ class Case:
 
     name: unique in its data set. patient: cases of one patient never lie in two parts of a split. images: one file
     (or DICOM folder) per channel, or one file that holds all channels as frames. label: a label map on the grid of
-    the images.
+    the images, for segmentation. classes: indices (into ``Dataset.classes``) of the classes that are true, for
+    classification; None where that is not known. member: which image of an archive, "train_images/17".
     """
 
     name: str
     patient: str
     images: tuple[Path, ...]
-    label: Path | None
+    label: Path | None = None
+    classes: tuple[int, ...] | None = None
+    member: str | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is something to learn from it, or to score against."""
+        return self.label is not None or self.classes is not None
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Cases, in the order of their names.
 
-    labels: value → name, without 0 (background). channels: what each image channel is. source: what kind of data set it
-    was read from, and what only that kind knows ("split": case name → part).
+    labels: value → name, without 0 (background), of label maps. channels: what each image channel is. source: what kind
+    of data set it was read from, and what only that kind knows ("split": case name → part). classes: names, for
+    classification, and kind: one of ``results.KINDS``; "" for a data set of label maps.
     """
 
     name: str
@@ -43,6 +52,8 @@ class Dataset:
     labels: dict[int, str]
     channels: tuple[str, ...] = ("image",)
     source: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    kind: str = ""
 
 
 class Problems:

@@ -1,7 +1,5 @@
-"""What a task answers: frozen dataclasses in RAS mm, with no node, no tensor and no callback inside.
-
-Here: :class:`Segmentation`, which voxels belong to what; reading and writing it as label maps and as the
-``.seg.nrrd`` of 3D Slicer, which keeps names, colors and terminology.
+"""Segmentation: which voxels belong to what; reading and writing it as label maps and as the ``.seg.nrrd`` of 3D Slicer,
+which keeps names, colors and terminology.
 """
 
 from __future__ import annotations
@@ -15,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
-from .files import check_place
-from .image import (
+from ..errors import InputError
+from ..files import check_place
+from ..image import (
     WRITABLE,
     check_affine,
     check_finite,

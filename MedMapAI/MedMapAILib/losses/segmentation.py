@@ -1,4 +1,4 @@
-"""What training makes small: MONAI's and torch's losses behind one face.
+"""What training a segmentation makes small: MONAI's and torch's losses behind one face.
 
 All take logits (B, K, *S) with K ≥ 2 and class indices (B, 1, *S), 0 for background, compute in float32 whatever the
 precision of the logits, and give a scalar that stays finite when a class is absent. "Background excluded" means that
@@ -17,7 +17,7 @@ from monai.losses import DiceCELoss, DiceLoss, FocalLoss, GeneralizedDiceLoss, T
 from torch import nn
 from torch.nn.functional import interpolate
 
-from .errors import InputError
+from ..errors import InputError
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -1,0 +1,49 @@
+"""What a task answers: frozen dataclasses in RAS mm, with no node, no tensor and no callback inside. One task a file."""
+
+from __future__ import annotations
+
+from .classification import (
+    KINDS,
+    Classification,
+    ClassReference,
+    Familiarity,
+    Saliency,
+    check_writable_classification,
+    write_classification,
+)
+from .segmentation import (
+    Segment,
+    Segmentation,
+    check_writable_segmentation,
+    color_of,
+    declared_labels,
+    label_type,
+    on_grid,
+    read_segmentation,
+    terminology_entry,
+    unique_names,
+    whole_labels,
+    write_segmentation,
+)
+
+__all__ = [
+    "KINDS",
+    "ClassReference",
+    "Classification",
+    "Familiarity",
+    "Saliency",
+    "Segment",
+    "Segmentation",
+    "check_writable_classification",
+    "check_writable_segmentation",
+    "color_of",
+    "declared_labels",
+    "label_type",
+    "on_grid",
+    "read_segmentation",
+    "terminology_entry",
+    "unique_names",
+    "whole_labels",
+    "write_classification",
+    "write_segmentation",
+]
