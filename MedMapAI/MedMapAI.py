@@ -10,24 +10,29 @@ import vtk
 from MedMapAIQt.error_dialog import show_error
 from MedMapAIQt.module_logic import ModuleLogic
 from MedMapAIQt.module_panel import ModulePanel
-from MedMapAIQt.results_table import fillResultsTable
-from MedMapAIQt.scene_run import SceneRun
+from MedMapAIQt.result_view import ResultView
+from MedMapAIQt.saliency_view import fade_saliency, show_saliency
+from MedMapAIQt.scene_run import SceneRun, saliency_node
 from MedMapAIQt.self_test import ModuleTest
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
+    vtkMRMLTableNode,
+    vtkMRMLVectorVolumeNode,
 )
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Choice, SingleStep, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 # MedMapAILib is imported where it is used: this file loads without torch, and a reload takes the changed library.
 
 #: Test-time mirroring: as the model was made for, or none.
 MIRRORING = ["as the model says", "off"]
+#: How a classifier shows where it looked: the names in MedMapAILib.saliency, which needs torch to be read.
+SALIENCY = ["grad-cam", "grad-cam++", "occlusion", "attention", "none"]
 
 
 class MedMapAI(ScriptedLoadableModule):
@@ -46,14 +51,17 @@ class MedMapAI(ScriptedLoadableModule):
 
 @parameterNodeWrapper
 class MedMapAIParameterNode:
-    inputVolume: vtkMRMLScalarVolumeNode
+    inputVolume: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, None]  # noqa: UP007
     modelName: str = ""
     roi: vtkMRMLMarkupsROINode
     reference: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode, None]  # noqa: UP007 - Slicer knows no X | Y
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
     precision: Annotated[str, Choice(["auto", "fp32", "bf16"])] = "auto"
     mirroring: Annotated[str, Choice(MIRRORING)] = MIRRORING[0]
+    saliency: Annotated[str, Choice(SALIENCY)] = SALIENCY[0]
+    saliencyOpacity: Annotated[float, WithinRange(0.0, 1.0), SingleStep(0.05)] = 0.5
     outputSegmentation: vtkMRMLSegmentationNode
+    outputTable: vtkMRMLTableNode
 
 
 class MedMapAIWidget(ModulePanel):
@@ -70,9 +78,10 @@ class MedMapAIWidget(ModulePanel):
         ModulePanel.setup(self)
         for selector in (
             self.ui.inputSelector, self.ui.roiSelector, self.ui.referenceSelector, self.ui.outputSelector,
+            self.ui.tableSelector,
         ):
             selector.setMRMLScene(slicer.mrmlScene)
-        self.ui.resultsTable.horizontalHeader().setSectionResizeMode(0, 1)  # QHeaderView.Stretch
+        self.resultView = ResultView(self.ui)
         self.ui.modelSelector.currentIndexChanged.connect(self.onModelChanged)
         self.addModelMenu = qt.QMenu(self.ui.addModelButton)
         for text, slot in ((_("From a folder…"), self.onAddFolder), (_("From a zip…"), self.onAddZip)):
@@ -149,6 +158,10 @@ class MedMapAIWidget(ModulePanel):
 
     # -- running ----------------------------------------------------------------------------------------------------
 
+    def _classifies(self):
+        model = self._models.get(self._parameterNode.modelName) if self._parameterNode else None
+        return model is not None and model.task == "classification"
+
     def whyNot(self):
         """Why Apply cannot be pressed now, or an empty text."""
         parameters = self._parameterNode
@@ -160,7 +173,11 @@ class MedMapAIWidget(ModulePanel):
             return _("There is no model yet: add one, or train one in the module MedMapAI Training.")
         if parameters.modelName not in self._models:
             return _("Choose a model.")
-        if parameters.reference and parameters.reference == parameters.outputSegmentation:
+        model = self._models[parameters.modelName]
+        if model.task == "classification":
+            if parameters.saliency == "attention" and not self.logic.hasAttentionMap(model):
+                return _("This model has no attention map: choose another saliency map.")
+        elif parameters.reference and parameters.reference == parameters.outputSegmentation:
             return _("The output would replace the reference: choose another output segmentation.")
         return ""
 
@@ -179,6 +196,8 @@ class MedMapAIWidget(ModulePanel):
         if card != self._shownCard:
             self._shownCard = card
             self.ui.modelCard.markdown = card
+        self.resultView.showTask(model.task if model is not None else "segmentation")
+        self._showSaliency()
         if not self._running:
             reason = self.whyNot()
             self.ui.applyButton.enabled = not reason
@@ -210,10 +229,11 @@ class MedMapAIWidget(ModulePanel):
             parameters.modelName,
             roiNode=parameters.roi,
             referenceNode=parameters.reference,
-            outputNode=parameters.outputSegmentation,
+            outputNode=parameters.outputTable if self._classifies() else parameters.outputSegmentation,
             device=parameters.device,
             precision=parameters.precision,
             mirror=None if parameters.mirroring == MIRRORING[0] else False,
+            saliency=None if parameters.saliency == "none" else parameters.saliency,
             onEvent=self.onEvent,
             onFinished=self.onFinished,
             onFailure=self.onFailure,
@@ -234,12 +254,18 @@ class MedMapAIWidget(ModulePanel):
             self.ui.progressBar.value = round(100 * event["fraction"])
             self.say("\n".join(filter(None, [self._estimate, event["message"]])))
 
-    def onFinished(self, segmentationNode):
+    def onFinished(self, node):
         # The panel may have been left meanwhile; then it is connected to no parameter node.
-        (self._parameterNode or self.logic.getParameterNode()).outputSegmentation = segmentationNode
-        self.ui.show3DButton.setSegmentationNode(segmentationNode)
-        self._setRunning(False)
+        parameters = self._parameterNode or self.logic.getParameterNode()
+        if self.logic.report.classification is not None:
+            parameters.outputTable = node
+            if saliency_node(node) is not None:
+                show_saliency(parameters.inputVolume, saliency_node(node), parameters.saliencyOpacity)
+        else:
+            parameters.outputSegmentation = node
+            self.ui.show3DButton.setSegmentationNode(node)
         self._showReport(self.logic.report)
+        self._setRunning(False)
         self.say(self.logic.report.sentence, keep=True)
 
     def onFailure(self, failure):
@@ -266,13 +292,17 @@ class MedMapAIWidget(ModulePanel):
     # -- results ----------------------------------------------------------------------------------------------------
 
     def _showReport(self, report):
-        rows = report.rows if report is not None else ()
-        fillResultsTable(self.ui.resultsTable, rows, scored=report is not None and report.scores is not None)
-        self.ui.show3DButton.enabled = bool(rows)
-        self.ui.tableButton.enabled = bool(rows)
-        notes = report.notes if report is not None else ()
-        self.ui.notesLabel.text = "\n".join(notes)
-        self.ui.notesLabel.visible = bool(notes)
+        self.resultView.show(report)
+        self._showSaliency()
+
+    def _showSaliency(self):
+        """Let the saliency map of the result that is shown be faded; there is none any more when its node is gone."""
+        report = self.logic.report if self.logic is not None else None
+        shown = self.ui.classesTable.rowCount > 0 and report is not None and report.classification is not None
+        node = saliency_node(self._parameterNode.outputTable) if shown and self._parameterNode else None
+        if node is not None:
+            fade_saliency(node, self._parameterNode.saliencyOpacity)
+        self.resultView.showSaliency(report.classification.saliency if shown else None, node is not None)
 
     def onTable(self, checked=False):
         with self.showErrors(_("The table was not made.")):
@@ -283,15 +313,15 @@ class MedMapAIWidget(ModulePanel):
 class MedMapAILogic(ModuleLogic):
     """Runs models; needs neither panel nor main window.
 
-    ``MedMapAILogic().run(volumeNode, "hippocampus")`` gives a segmentation node. ``startRun`` does it in another
-    process and returns at once.
+    ``MedMapAILogic().run(volumeNode, "hippocampus")`` gives a segmentation node; a model that classifies gives a table
+    node. ``startRun`` does it in another process and returns at once.
     """
 
     parameterNodeClass = MedMapAIParameterNode
 
     def __init__(self):
         ModuleLogic.__init__(self)
-        #: RunReport of the last run: volumes, and scores when there was a reference.
+        #: RunReport of the last run: volumes or probabilities, and scores when there was a reference.
         self.report = None
         self._predictors = {}
         self._run = None
@@ -318,15 +348,21 @@ class MedMapAILogic(ModuleLogic):
 
         return add_model(path, replace=replace)
 
+    @staticmethod
+    def hasAttentionMap(model):
+        """Whether a classifier (BundleInfo) can show its own attention."""
+        options = model.metadata["medmapai"]["network"].get("options", {})
+        return options.get("attention") in ("cbam", "transformer")
+
     # -- in another process -----------------------------------------------------------------------------------------
 
     def startRun(self, volumeNode, modelName, roiNode=None, referenceNode=None, outputNode=None, device="auto",
-                 precision="auto", mirror=None, onEvent=None, onFinished=None, onFailure=None):
+                 precision="auto", mirror=None, saliency=None, onEvent=None, onFinished=None, onFailure=None):
         """Apply a model to a volume node in the worker process; returns when it has begun.
 
         Arguments as for ``run``. onEvent: called with what the worker says, dicts: "estimate" (windows, seconds,
         memory_gb, notes) and "progress" (fraction, message). At the end either onFinished is called with the
-        segmentation node, and ``self.report`` has volumes and scores; or onFailure with a Failure (kind, reason,
+        segmentation or table node, and ``self.report`` says what was found; or onFailure with a Failure (kind, reason,
         tail), and the scene is as it was.
         Raises InputError, or RunError when a run is on already.
         """
@@ -335,11 +371,11 @@ class MedMapAILogic(ModuleLogic):
 
         if self.running:
             raise RunError(_("A model is running already; wait for it or cancel it."))
-        run = SceneRun(volumeNode, modelName, roiNode, referenceNode, outputNode)
+        run = SceneRun(volumeNode, modelName, roiNode, referenceNode, outputNode, saliency)
         run.onEvent, run.onFinished, run.onFailure = onEvent, onFinished, onFailure
         request = RunRequest(
             model=str(run.model.path), image=run.voxels, affine=run.affine, notes=run.notes, roi=run.roi,
-            reference=run.reference, device=device, precision=precision, mirror=mirror,
+            reference=run.reference, device=device, precision=precision, mirror=mirror, saliency=run.saliency,
         )
         # The worker has its own copy from here on.
         run.voxels = run.reference = None
@@ -380,15 +416,15 @@ class MedMapAILogic(ModuleLogic):
             self._onRunFailure(Failure("cancelled", ""))
             return
         try:
-            node, segmentation = run.place(report.segmentation)
+            node, result = run.place(report.result)
         except Exception as error:
             logging.exception("The result could not be put into the scene")
             self._onRunFailure(failure_of_exception(error))
             return
         self._run = None
         # The same report where nothing was added to it: what it has counted, it need not count again.
-        if segmentation is not report.segmentation:
-            report = dataclasses.replace(report, segmentation=segmentation)
+        if result is not report.result:
+            report = dataclasses.replace(report, result=result)
         self.report = report
         if run.onFinished is not None:
             run.onFinished(node)
@@ -409,20 +445,23 @@ class MedMapAILogic(ModuleLogic):
     # -- in this process --------------------------------------------------------------------------------------------
 
     def run(self, volumeNode, modelName, roiNode=None, referenceNode=None, outputNode=None, device="auto",
-            precision="auto", mirror=None, progress=None, cancelled=None):
-        """Apply a model to a volume node. Returns the segmentation node; ``self.report`` has volumes and scores.
+            precision="auto", mirror=None, saliency=None, progress=None, cancelled=None):
+        """Apply a model to a volume node. Returns the segmentation node, or the table node of a classification;
+        ``self.report`` says what was found.
 
         modelName: a name from ``models()``, or the path of a bundle. roiNode: run in this box only. referenceNode:
         label map or segmentation to score the result against. outputNode: filled anew; without one a node is made.
         device: auto, cpu or cuda. precision: auto, fp32 or bf16. mirror: False for no test-time mirroring, None as
-        the model says. progress: called with a fraction (0 to 1) and a message. cancelled: asked between windows.
+        the model says. saliency: method by which a classifier shows where it looked, or None; the map's node is
+        ``MedMapAIQt.scene_run.saliency_node`` of the table node. progress: called with a fraction (0 to 1) and a
+        message. cancelled: asked between windows.
         Raises InputError, RunError or Cancelled, with the scene as it was.
         """
         from MedMapAILib.errors import Cancelled
         from MedMapAILib.image import make_image
         from MedMapAILib.inference.report import RunReport
 
-        run = SceneRun(volumeNode, modelName, roiNode, referenceNode, outputNode)
+        run = SceneRun(volumeNode, modelName, roiNode, referenceNode, outputNode, saliency)
         predictor = self._predictor(run.model.path, device, precision, mirror)
         image = make_image(run.voxels, run.affine, meta={"notes": list(run.notes)})
         run.voxels = None
@@ -431,27 +470,28 @@ class MedMapAILogic(ModuleLogic):
             # The user may close the scene while events are processed.
             return run.volumeIsGone() or (cancelled is not None and cancelled())
 
-        segmentation = predictor.predict(image, roi=run.roi, progress=progress, cancelled=stop)
+        options = {} if run.saliency is None else {"saliency": run.saliency}
+        result = predictor.predict(image, roi=run.roi, progress=progress, cancelled=stop, **options)
         if stop():
             raise Cancelled
-        scores = predictor.task.evaluate(segmentation, run.reference) if run.reference is not None else None
-        node, segmentation = run.place(segmentation)
+        scores = predictor.task.evaluate(result, run.reference) if run.reference is not None else None
+        node, result = run.place(result)
         self.report = RunReport(
-            run.model.name, segmentation, predictor.device_description, predictor.seconds, scores)
+            run.model.name, result, predictor.device_description, predictor.seconds, scores)
         return node
 
     def _predictor(self, path, *options):
         """A loaded model; loading is paid for once. options: device, precision, mirror."""
         from MedMapAILib.bundle import load_bundle
         from MedMapAILib.graphics import keep_triton_out
-        from MedMapAILib.inference.predictor import Predictor
+        from MedMapAILib.inference.opening import open_predictor
 
         keep_triton_out()
         key = (str(path), path.stat().st_mtime, *options)
         if key not in self._predictors:
             device, precision, mirror = options
             # One model at a time stays in memory.
-            self._predictors = {key: Predictor(load_bundle(path), device, precision, mirror=mirror)}
+            self._predictors = {key: open_predictor(load_bundle(path), device, precision, mirror=mirror)}
         return self._predictors[key]
 
     # -- the scene --------------------------------------------------------------------------------------------------

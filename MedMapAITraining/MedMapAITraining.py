@@ -19,22 +19,36 @@ _beside = Path(__file__).resolve().parent.parent / "MedMapAI"
 if (_beside / "MedMapAIQt").is_dir() and str(_beside) not in sys.path:
     sys.path.append(str(_beside))
 
+from MedMapAIQt.case_list import PAIRS, SAMPLES, cases_of, set_cases  # noqa: E402
+from MedMapAIQt.case_table import CaseTable, pair_columns, sample_columns  # noqa: E402
+from MedMapAIQt.chart_view import ChartView  # noqa: E402
 from MedMapAIQt.error_dialog import show_error  # noqa: E402
 from MedMapAIQt.module_logic import ModuleLogic  # noqa: E402
 from MedMapAIQt.module_panel import ModulePanel  # noqa: E402
+from MedMapAIQt.scene_cases import export_pairs, export_samples, new_samples  # noqa: E402
 from MedMapAIQt.self_test import ModuleTest  # noqa: E402
+from MedMapAIQt.training_fields import (  # noqa: E402
+    CLASSIFICATION,
+    SOURCES,
+    TASKS,
+    parameters_of,
+    show_fields,
+    take_recipe,
+)
 
 # MedMapAILib is imported where it is used: this file loads without torch, and a reload takes the changed library.
 
-SOURCES = ["Dataset folder", "Nodes in the scene"]
 # The names in the tables of MedMapAILib, which need torch to be read; a test holds them equal.
 NETWORKS = ["unet", "residual-unet", "segresnet", "attention-unet", "fcn"]
 LOSSES = ["dice-ce", "dice", "cross-entropy", "focal", "tversky", "generalized-dice"]
+CLASS_NETWORKS = [
+    "resnet18", "resnet34", "resnet50", "densenet121", "densenet169", "vgg11", "vgg13", "vgg16", "vgg19",
+    "unet-encoder",
+]  # fmt: skip
+CLASS_LOSSES = ["cross-entropy", "focal"]
+ATTENTION = ["none", "se", "cbam", "transformer"]
 OPTIMIZERS = ["adamw", "sgd"]
 DEVICES = ["auto", "cpu", "cuda"]
-
-# References of the parameter node to the cases in the scene, one pair for each row of the table.
-VOLUME_ROLE, SEGMENTATION_ROLE = "caseVolume", "caseSegmentation"
 
 
 class MedMapAITraining(ScriptedLoadableModule):
@@ -53,11 +67,21 @@ class MedMapAITraining(ScriptedLoadableModule):
 
 @parameterNodeWrapper
 class MedMapAITrainingParameterNode:
+    task: Annotated[str, Choice(TASKS)] = TASKS[0]
     source: Annotated[str, Choice(SOURCES)] = SOURCES[0]
     datasetFolder: str = ""
+    datasetFile: str = ""
     recipe: str = ""
     modelName: str = "my-model"
     labels: str = ""
+    classes: str = ""
+    classColumns: str = ""
+    classNetwork: Annotated[str, Choice(CLASS_NETWORKS)] = "resnet18"
+    classLoss: Annotated[str, Choice(CLASS_LOSSES)] = "cross-entropy"
+    attention: Annotated[str, Choice(ATTENTION)] = "none"
+    members: Annotated[int, WithinRange(1, 20)] = 1
+    weights: str = ""
+    mixup: Annotated[float, WithinRange(0.0, 10.0), Decimals(2)] = 0.0
     network: Annotated[str, Choice(NETWORKS)] = "unet"
     loss: Annotated[str, Choice(LOSSES)] = "dice-ce"
     optimizer: Annotated[str, Choice(OPTIMIZERS)] = "adamw"
@@ -70,7 +94,7 @@ class MedMapAITrainingParameterNode:
 
 class MedMapAITrainingWidget(ModulePanel):
     def __init__(self, parent=None):
-        self._plotViewNode = None
+        self._recipeTask = ""
         self._busy = False
         self._updating = False
         ModulePanel.__init__(self, parent)
@@ -78,20 +102,27 @@ class MedMapAITrainingWidget(ModulePanel):
     def setup(self):
         self.logicClass = MedMapAITrainingLogic
         ModulePanel.setup(self)
-        self.ui.pairsTable.horizontalHeader().setSectionResizeMode(1)  # QHeaderView.Stretch
         for pathEdit in (self.ui.datasetPath, self.ui.outputPath):
             pathEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.NoDot | ctk.ctkPathLineEdit.NoDotDot
-        self.plotView = slicer.qMRMLPlotView()
-        self.plotView.setMRMLScene(slicer.mrmlScene)
-        self.plotView.toolTip = self.ui.plotContainer.toolTip
-        self.ui.plotContainer.layout().addWidget(self.plotView)
+        self.ui.datasetFile.filters = ctk.ctkPathLineEdit.Files
+        self.ui.datasetFile.nameFilters = [_("Tables and archives") + " (*.csv *.tsv *.npz)"]
+        self.tables = {
+            PAIRS: CaseTable(self.ui.pairsTable, pair_columns(), self._writeCases),
+            SAMPLES: CaseTable(self.ui.samplesTable, sample_columns(), self._writeCases),
+        }
+        self.charts = ChartView(self.ui.plotContainer, self.ui.chartSelector, self.moduleName)
         self.logic.onEvent = self.onEvent
 
-        self.ui.datasetPath.currentPathChanged.connect(self.onPathChanged)
-        self.ui.outputPath.currentPathChanged.connect(self.onPathChanged)
+        for pathEdit in (self.ui.datasetPath, self.ui.datasetFile, self.ui.outputPath):
+            pathEdit.currentPathChanged.connect(self.onPathChanged)
+        self.ui.taskSelector.currentIndexChanged.connect(self.onTaskChanged)
         self.ui.recipeSelector.currentIndexChanged.connect(self.onRecipeChanged)
-        self.ui.addPairButton.clicked.connect(self.onAddPair)
-        self.ui.removePairButton.clicked.connect(self.onRemovePair)
+        self.ui.addPairButton.clicked.connect(lambda checked=False: self._addCase(PAIRS))
+        self.ui.removePairButton.clicked.connect(lambda checked=False: self._removeCase(PAIRS))
+        self.ui.addSampleButton.clicked.connect(lambda checked=False: self._addCase(SAMPLES))
+        self.ui.removeSampleButton.clicked.connect(lambda checked=False: self._removeCase(SAMPLES))
+        self.ui.addRoisButton.clicked.connect(self.onAddRois)
+        self._fillWeightsMenu()
         self.ui.checkButton.clicked.connect(self.onCheck)
         self.ui.startButton.clicked.connect(self.onStart)
         self.ui.stopButton.clicked.connect(self.onStop)
@@ -104,47 +135,26 @@ class MedMapAITrainingWidget(ModulePanel):
 
     def cleanup(self):
         ModulePanel.cleanup(self)
-        self.plotView.setMRMLPlotViewNode(None)
+        self.charts.forget()
 
     def onSceneStartClose(self, caller, event):
         # A training goes on in its own process; its curve is drawn anew in the next scene.
         ModulePanel.onSceneStartClose(self, caller, event)
-        self.plotView.setMRMLPlotViewNode(None)
-        self._plotViewNode = None
+        self.charts.forget()
 
     def initializeParameterNode(self):
         ModulePanel.initializeParameterNode(self)
         self._showChart()
 
     def onParameterNodeConnected(self):
-        self._readPairs()
+        for kind, table in self.tables.items():
+            table.show(cases_of(self._parameterNode.parameterNode, kind))
 
     # -- parameters -------------------------------------------------------------------------------------------------
 
     def parameters(self):
         """What is set in the panel, as the library's TrainingParameters."""
-        from MedMapAILib.training.parameters import TrainingParameters, parse_labels
-
-        node = self._parameterNode
-        fromScene = node.source == SOURCES[1]
-        pairs = tuple(
-            tuple(None if one is None else one.GetID() for one in pair) for pair in self.logic.pairs(node.parameterNode)
-        )
-        return TrainingParameters(
-            output=node.outputFolder,
-            dataset=None if fromScene else node.datasetFolder,
-            scene_cases=pairs if fromScene else (),
-            name=node.modelName,
-            network=node.network,
-            loss=node.loss,
-            optimizer=node.optimizer,
-            learning_rate=node.learningRate,
-            epochs=node.epochs,
-            validation=node.validation,
-            device=node.device,
-            recipe=node.recipe or None,
-            labels={} if fromScene else parse_labels(node.labels),
-        )
+        return parameters_of(self._parameterNode)
 
     def onParametersModified(self, caller=None, event=None):
         if self._updating:
@@ -154,12 +164,9 @@ class MedMapAITrainingWidget(ModulePanel):
         try:
             if node:
                 self._write(self.ui.datasetPath, node.datasetFolder)
+                self._write(self.ui.datasetFile, node.datasetFile)
                 self._write(self.ui.outputPath, node.outputFolder)
-                fromScene = node.source == SOURCES[1]
-                self.ui.pairsWidget.visible = fromScene
-                ui = self.ui
-                for widget in (ui.datasetPath, ui.datasetPathLabel, ui.labelsEdit, ui.labelsEditLabel):
-                    widget.visible = not fromScene
+                show_fields(self.ui, node.task, node.source)
                 index = self.ui.recipeSelector.findData(node.recipe)
                 if index < 0:  # one from elsewhere, set by a script or a scene
                     self.ui.recipeSelector.addItem(Path(node.recipe).stem, node.recipe)
@@ -201,6 +208,7 @@ class MedMapAITrainingWidget(ModulePanel):
     def onPathChanged(self, path=""):
         if self._parameterNode and not self._updating:
             self._parameterNode.datasetFolder = self.ui.datasetPath.currentPath
+            self._parameterNode.datasetFile = self.ui.datasetFile.currentPath
             self._parameterNode.outputFolder = self.ui.outputPath.currentPath
 
     # -- recipes ----------------------------------------------------------------------------------------------------
@@ -220,70 +228,65 @@ class MedMapAITrainingWidget(ModulePanel):
         if not node or self._updating or path == node.recipe:
             return
         with self.showErrors(_("The recipe was not taken.")):
-            from MedMapAILib.training.parameters import labels_text, read_recipe
+            self._recipeTask = take_recipe(node, path)
 
-            recipe = read_recipe(path) if path else None
-            with slicer.util.NodeModify(node):
-                node.recipe = path
-                if recipe is not None:
-                    node.modelName = recipe["model"]["name"] or node.modelName
-                    node.labels = labels_text(recipe["dataset"]["labels"])
-                    node.network = recipe["network"]["name"]
-                    node.loss = recipe["loss"]["name"]
-                    node.optimizer = recipe["optimizer"]["name"]
-                    node.learningRate = float(recipe["optimizer"]["learning_rate"])
-                    node.epochs = int(recipe["training"]["epochs"])
-                    node.validation = float(recipe["split"]["validation"])
-                    if Path(recipe["dataset"]["path"]).is_dir() and not node.datasetFolder:
-                        node.datasetFolder = str(Path(recipe["dataset"]["path"]).resolve())
+    def onTaskChanged(self, index=-1):
+        # The settings of a recipe are for its own task.
+        node = self._parameterNode
+        if node and node.recipe and self._recipeTask and self._recipeTask != self.ui.taskSelector.currentText:
+            node.recipe = ""
+
+    # -- weights to start from --------------------------------------------------------------------------------------
+
+    def _fillWeightsMenu(self):
+        self.weightsMenu = qt.QMenu(self.ui.weightsButton)
+        for text, slot in (
+            (_("None"), lambda checked=False: self._setWeights("")),
+            (_("ImageNet"), lambda checked=False: self._setWeights("imagenet")),
+            (_("From a file…"), self.onWeightsFile),
+            (_("From the folder of a model…"), self.onWeightsFolder),
+        ):
+            action = qt.QAction(text, self.weightsMenu)
+            action.triggered.connect(slot)
+            self.weightsMenu.addAction(action)
+        self.ui.weightsButton.setMenu(self.weightsMenu)
+
+    def _setWeights(self, weights):
+        if self._parameterNode:
+            self._parameterNode.weights = weights
+
+    def onWeightsFile(self, checked=False):
+        path = qt.QFileDialog.getOpenFileName(
+            self.parent, _("Choose weights"), "", "Weights (*.pt *.pth *.ckpt *.safetensors *.zip)")
+        path = path[0] if isinstance(path, (tuple, list)) else path
+        if path:
+            self._setWeights(path)
+
+    def onWeightsFolder(self, checked=False):
+        path = qt.QFileDialog.getExistingDirectory(self.parent, _("Choose the folder of a model"), "")
+        if path:
+            self._setWeights(path)
 
     # -- cases from the scene ---------------------------------------------------------------------------------------
 
-    def onAddPair(self, checked=False):
-        self._addPairRow(None, None)
-        self._writePairs()
+    def _addCase(self, kind):
+        self.tables[kind].add(kind.empty)
+        self._writeCases()
 
-    def onRemovePair(self, checked=False):
-        row = self.ui.pairsTable.currentRow()
-        if row < 0:
-            row = self.ui.pairsTable.rowCount - 1
-        if row >= 0:
-            self.ui.pairsTable.removeRow(row)
-            self._writePairs()
+    def _removeCase(self, kind):
+        if self.tables[kind].removeCurrent():
+            self._writeCases()
 
-    def _addPairRow(self, volumeNode, segmentationNode):
-        table = self.ui.pairsTable
-        row = table.rowCount
-        table.setRowCount(row + 1)
-        kinds = [["vtkMRMLScalarVolumeNode"], ["vtkMRMLSegmentationNode", "vtkMRMLLabelMapVolumeNode"]]
-        tips = [_("Scan of the case"), _("What the model shall learn to find in it")]
-        for column, node in enumerate((volumeNode, segmentationNode)):
-            selector = slicer.qMRMLNodeComboBox()
-            selector.nodeTypes = kinds[column]
-            selector.showChildNodeTypes = False
-            selector.addEnabled = False
-            selector.removeEnabled = False
-            selector.noneEnabled = True
-            selector.noneDisplay = _("Select…")
-            selector.toolTip = tips[column]
-            selector.setMRMLScene(slicer.mrmlScene)
-            selector.setCurrentNode(node)
-            selector.currentNodeChanged.connect(self._writePairs)
-            table.setCellWidget(row, column, selector)
-        table.resizeRowsToContents()
-
-    def _readPairs(self):
-        self.ui.pairsTable.setRowCount(0)
-        for volumeNode, segmentationNode in self.logic.pairs(self._parameterNode.parameterNode):
-            self._addPairRow(volumeNode, segmentationNode)
-
-    def _writePairs(self, node=None):
+    def onAddRois(self, checked=False):
         if self._parameterNode:
-            table = self.ui.pairsTable
-            pairs = [
-                tuple(table.cellWidget(row, column).currentNode() for column in (0, 1)) for row in range(table.rowCount)
-            ]
-            self.logic.setPairs(self._parameterNode.parameterNode, pairs)
+            for sample in new_samples(self.tables[SAMPLES].cases):
+                self.tables[SAMPLES].add(sample)
+            self._writeCases()
+
+    def _writeCases(self):
+        if self._parameterNode:
+            for kind, table in self.tables.items():
+                set_cases(self._parameterNode.parameterNode, kind, table.cases)
             self.onParametersModified()
 
     # -- checking, starting, stopping -------------------------------------------------------------------------------
@@ -368,7 +371,7 @@ class MedMapAITrainingWidget(ModulePanel):
             self.ui.progressBar.value = round(100 * event.get("fraction", 0))
             parts = [_("Epoch {number}").format(number=event["epoch"])]
             for key, name in (("train_loss", _("loss")), ("validation_loss", _("validation loss")),
-                              ("validation_dice", _("Dice"))):
+                              ("validation_dice", _("Dice")), ("validation_auc", _("AUC"))):
                 if event.get(key) is not None:
                     parts.append(f"{name} {event[key]:.3f}")
             self._log(", ".join(parts))
@@ -383,6 +386,7 @@ class MedMapAITrainingWidget(ModulePanel):
             show_error(_("The training failed."), event["reason"], _("MedMapAI Training"), event.get("details", ""))
         elif kind == "finished":
             self._finish(_("Finished. The model {name} is listed in the module MedMapAI.").format(name=event["model"]))
+            self._showChart()
             if hasattr(slicer.modules, "MedMapAIWidget"):
                 slicer.modules.MedMapAIWidget.refreshModels()
 
@@ -399,11 +403,10 @@ class MedMapAITrainingWidget(ModulePanel):
     def _showChart(self):
         if self.logic.chartNode is None or not self._parameterNode:
             return
-        if self._plotViewNode is None:
-            self._plotViewNode = self.logic.plotViewNode(self._parameterNode.parameterNode)
-            self.plotView.setMRMLPlotViewNode(self._plotViewNode)
-        self._plotViewNode.SetPlotChartNodeID(self.logic.chartNode.GetID())
-        self.plotView.fitToContent()
+        charts = [(_("Learning curve"), self.logic.chartNode)]
+        names = {"roc": _("ROC"), "precision_recall": _("Precision and recall"), "reliability": _("Reliability")}
+        charts += [(names[key], chart) for key, chart in self.logic.curveNodes.items() if chart.GetScene() is not None]
+        self.charts.show(charts, self._parameterNode.parameterNode)
 
 
 class MedMapAITrainingLogic(ModuleLogic):
@@ -420,6 +423,8 @@ class MedMapAITrainingLogic(ModuleLogic):
         self.onEvent = None
         self.tableNode = None
         self.chartNode = None
+        #: Charts of a finished classifier, by what they show: "roc", "precision_recall", "reliability".
+        self.curveNodes = {}
         #: The epochs so far.
         self.rows = []
         # A training that does not stop in this time when asked is ended by force.
@@ -432,39 +437,30 @@ class MedMapAITrainingLogic(ModuleLogic):
     @staticmethod
     def pairs(parameterNode):
         """The cases of a (MRML) parameter node: list of (volume node, segmentation node), None where none is chosen."""
-        count = int(parameterNode.GetAttribute("cases") or 0)
-        return [
-            tuple(parameterNode.GetNodeReference(f"{role}{n}") for role in (VOLUME_ROLE, SEGMENTATION_ROLE))
-            for n in range(count)
-        ]
+        return cases_of(parameterNode, PAIRS)
 
     @staticmethod
     def setPairs(parameterNode, pairs):
         """Keep cases in a (MRML) parameter node, so that they are saved with the scene."""
-        with slicer.util.NodeModify(parameterNode):
-            for n in range(max(len(pairs), int(parameterNode.GetAttribute("cases") or 0))):
-                pair = pairs[n] if n < len(pairs) else (None, None)
-                for role, node in zip((VOLUME_ROLE, SEGMENTATION_ROLE), pair, strict=True):
-                    parameterNode.SetNodeReferenceID(f"{role}{n}", node.GetID() if node is not None else None)
-            parameterNode.SetAttribute("cases", str(len(pairs)))
+        set_cases(parameterNode, PAIRS, pairs)
+
+    def exportCases(self, parameters, parameterNode, folder, progress=None):
+        """Write the cases of the scene, as the task of TrainingParameters has them. Returns the labels of segments."""
+        if parameters.task == CLASSIFICATION:
+            self.exportSamples(cases_of(parameterNode, SAMPLES), folder, progress)
+            return {}
+        return self.exportPairs(cases_of(parameterNode, PAIRS), folder, progress)
 
     def exportPairs(self, pairs, folder, progress=None):
         """Write (volume node, segmentation or label map node) pairs as an anonymous data set. Returns its labels.
 
         The folder gets images/case_001.nrrd …, labels/case_001.nrrd …; whole or not at all. Raises InputError.
         """
-        from MedMapAILib import mrml
-        from MedMapAILib.datasets.scene import write_cases
+        return export_pairs(pairs, folder, progress)
 
-        def cases():
-            for number, (volumeNode, segmentationNode) in enumerate(pairs):
-                if progress is not None:
-                    progress(number / len(pairs), _("Reading case {number} of {count}").format(
-                        number=number + 1, count=len(pairs)))
-                image = mrml.image_from_node(volumeNode)
-                yield image, mrml.segmentation_from_node(segmentationNode, volumeNode)
-
-        return write_cases(cases(), folder)
+    def exportSamples(self, samples, folder, progress=None):
+        """Write (volume node, ROI node or None, class) samples as an anonymous data set with one folder a class."""
+        export_samples(samples, folder, progress)
 
     # -- training ---------------------------------------------------------------------------------------------------
 
@@ -473,12 +469,14 @@ class MedMapAITrainingLogic(ModuleLogic):
         from MedMapAILib.datasets.report import describe_dataset
         from MedMapAILib.training.parameters import label_names
 
+        options = parameters.dataset_options
         if parameters.dataset is not None:
-            return describe_dataset(parameters.dataset, label_names(parameters.labels), progress)
+            return describe_dataset(parameters.dataset, label_names(parameters.labels), progress, options=options)
         folder = Path(slicer.util.tempDirectory()) / "dataset"
-        labels = self.exportPairs(self.pairs(parameterNode), folder, progress)
+        labels = self.exportCases(parameters, parameterNode, folder, progress)
         try:
-            return describe_dataset(folder, label_names(labels), progress, name=_("Nodes in the scene"))
+            return describe_dataset(
+                folder, label_names(labels), progress, name=_("Nodes in the scene"), options=options)
         finally:
             import shutil
 
@@ -520,7 +518,7 @@ class MedMapAITrainingLogic(ModuleLogic):
         parameters.config()  # raises before anything is written
         if parameters.dataset is None:
             folder = dataset_folder(parameters.output)
-            labels = self.exportPairs(self.pairs(parameterNode), folder, progress)
+            labels = self.exportCases(parameters, parameterNode, folder, progress)
             parameters = dataclasses.replace(parameters, dataset=str(folder), labels=labels)
         self.start(parameters.config(), parameters.output)
 
@@ -589,6 +587,8 @@ class MedMapAITrainingLogic(ModuleLogic):
 
     def _onTrainingEnd(self, event):
         self._killTimer.stop()
+        if event["event"] == "finished":
+            self._drawCurves()
         self._tell(self._listed(event) if event["event"] == "finished" else event)
 
     def _onTrainingFailure(self, failure):
@@ -626,6 +626,7 @@ class MedMapAITrainingLogic(ModuleLogic):
         from MedMapAILib.training.history import read_history
 
         self.rows = read_history(output) if resume else []
+        self._output, self.curveNodes, self._drawnScore = Path(output), {}, None
         self._historyName = _("Training of {name}").format(name=Path(output).name)
         self.tableNode = self.chartNode = None
         self._updateNodes()
@@ -635,33 +636,30 @@ class MedMapAITrainingLogic(ModuleLogic):
             self.rows = [row for row in self.rows if row["epoch"] < event["epoch"]] + [event]
             self._updateNodes()
 
+    @property
+    def _score(self):
+        """By what the training is followed: "auc" of a classification, else "dice"."""
+        return "auc" if any("validation_auc" in row for row in self.rows) else "dice"
+
+    def _drawCurves(self):
+        """Charts of the cases held out, where a classifier was trained."""
+        from MedMapAILib import mrml
+        from MedMapAILib.training.history import read_curves
+
+        curves = read_curves(self._output)
+        if curves and not slicer.mrmlScene.IsBatchProcessing():
+            self.curveNodes = mrml.curve_nodes(self._historyName, curves)
+
     def _updateNodes(self):
         from MedMapAILib import mrml
 
         if slicer.mrmlScene.IsBatchProcessing():
             return  # the scene is being closed or loaded; the next epoch draws all
         gone = [node is None or node.GetScene() is None for node in (self.tableNode, self.chartNode)]
-        if any(gone):
-            self.tableNode, self.chartNode = mrml.history_nodes(self._historyName)
+        if any(gone) or self._drawnScore != self._score:
+            self._drawnScore = self._score
+            self.tableNode, self.chartNode = mrml.history_nodes(self._historyName, self._score)
         mrml.update_history(self.tableNode, self.chartNode, self.rows)
-
-    @staticmethod
-    def plotViewNode(owner):
-        """A view node for the panel's own plot view, which no layout of Slicer manages."""
-        name = "MedMapAITraining"
-        viewNode = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLPlotViewNode")
-        if viewNode is None:
-            viewNode = slicer.mrmlScene.CreateNodeByClass("vtkMRMLPlotViewNode")
-            viewNode.UnRegister(None)
-            viewNode.SetSingletonTag(name)
-            viewNode.SetLayoutName(name)
-            viewNode.SetName(name)
-            viewNode.SetHideFromEditors(True)
-            viewNode.SetSaveWithScene(False)
-            # Views that have a parent are left alone by the layout manager.
-            viewNode.SetAndObserveParentLayoutNodeID(owner.GetID())
-            viewNode = slicer.mrmlScene.AddNode(viewNode)
-        return viewNode
 
 
 class MedMapAITrainingTest(ModuleTest):

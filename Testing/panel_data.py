@@ -27,6 +27,64 @@ def train_small_model(folder: Path) -> Path:
     return bundle.rename(models / "ball-and-box")
 
 
+def picture(seed: int, spot: bool) -> np.ndarray:
+    """A gray picture (rows, columns) uint8 of noise, with a bright square in it or without."""
+    random = np.random.default_rng(seed)
+    pixels = random.normal(90, 12, (30, 32))
+    if spot:
+        row, column = random.integers(6, 18, 2)
+        pixels[row : row + 6, column : column + 6] += 90
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def write_pictures(folder: Path, each: int = 12) -> Path:
+    """A folder with the folders "dark" and "bright spot" of PNG files."""
+    import SimpleITK as sitk
+
+    for number, name in enumerate(("dark", "bright spot")):
+        (folder / name).mkdir(parents=True)
+        for seed in range(each):
+            pixels = picture(1000 * number + seed, spot=bool(number))
+            sitk.WriteImage(sitk.GetImageFromArray(pixels), str(folder / name / f"{seed:03}.png"))
+    return folder
+
+
+def spot_config(data: Path, **training) -> dict:
+    """A configuration that trains a tiny classifier for a moment."""
+    return {
+        "task": {"name": "classification"},
+        "dataset": {"path": str(data), "classes": ["dark", "bright spot"]},
+        "split": {"validation": 0.4},
+        "network": {"name": "resnet18", "width": 0.125},
+        "optimizer": {"learning_rate": 5e-3},
+        "training": {
+            "epochs": 6, "iterations_per_epoch": 5, "batch": 8, "device": "cpu", "ema_decay": 0.5, **training,
+        },
+        "model": {"name": "bright-spot", "title": "Bright spot", "modality": "synthetic", "half_precision": False},
+    }  # fmt: skip
+
+
+def train_small_classifier(folder: Path) -> Path:
+    """Train "bright-spot" for a moment. Returns the bundle's folder, renamed to the model's name."""
+    from MedMapAILib.training.run import train
+
+    bundle = train(spot_config(write_pictures(folder / "pictures")), folder / "output")
+    models = folder / "models"
+    models.mkdir()
+    return bundle.rename(models / "bright-spot")
+
+
+def picture_node(seed: int, spot: bool, colors: bool = False, name: str = "Picture"):
+    """A picture in the scene, as Slicer loads a PNG file: a scalar volume, or a vector volume of colors."""
+    import slicer
+
+    pixels = picture(seed, spot)[None]
+    if colors:
+        pixels = np.stack([pixels] * 3, axis=-1)
+    kind = "vtkMRMLVectorVolumeNode" if colors else "vtkMRMLScalarVolumeNode"
+    return slicer.util.addVolumeFromArray(pixels, np.diag([-1.0, -1, 1, 1]), name, kind)
+
+
 def volume_node(seed=100, name="Scan", **options):
     """A ball and a box in the scene: (volume node, Segmentation that is true)."""
     voxels, labels, affine = ball_and_box(seed, **options)

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_series import PATIENT, PATIENT_ID, write_enhanced, write_series
 from MedMapAILib.errors import InputError
-from MedMapAILib.image import GeometryWarning, affine_of, read_image, spacing
+from MedMapAILib.image import GeometryWarning, affine_of, read_image, read_volume, spacing
 from orders import rotation
 from pydicom.uid import generate_uid
 
@@ -270,12 +270,56 @@ def test_frames_with_slopes_of_their_own_are_refused(tmp_path):
         read_image(tmp_path / "a.dcm")
 
 
-def test_color_pictures_are_asked_about():
-    for name in ("SC_rgb_rle.dcm", "examples_palette.dcm"):
+def test_color_pictures_have_three_channels():
+    for name in ("SC_rgb_rle.dcm", "examples_ybr_color.dcm", "examples_rgb_color.dcm", "examples_palette.dcm"):
         path = pydicom.data.get_testdata_file(name)
-        with pytest.raises(InputError, match="3 color components"):
-            read_quietly(path)
+        if name == "examples_ybr_color.dcm":
+            with pytest.raises(InputError, match="30 color pictures"):
+                read_quietly(path)
+            continue
+        image = read_quietly(path)
+        header = pydicom.dcmread(path)
+        assert image.shape == (3, header.Columns, header.Rows, 1)
         assert read_quietly(path, frame=2).shape[0] == 1
+        np.testing.assert_array_equal(read_quietly(path, frame=2).numpy()[0], image.numpy()[2])
+        if "PALETTE" not in header.PhotometricInterpretation:
+            np.testing.assert_array_equal(image.numpy()[..., 0], pydicom.pixels.pixel_array(path).T)
+        with pytest.raises(InputError, match="3 color components"):
+            read_volume(path)  # where one value a voxel is needed, as for a label map
+
+
+def xray(path, values, **fields):
+    """A CR picture of the values (rows, columns), with columns 0.1 and rows 0.2 mm apart at the detector."""
+    write_series(path.parent, [(0, 0, 0)], prefix=path.stem, ImagePositionPatient=None, ImageOrientationPatient=None)
+    (written,) = path.parent.glob(f"{path.stem}*.dcm")
+    header = pydicom.dcmread(written)
+    for name in ("PixelSpacing", "SliceThickness", "RescaleSlope", "RescaleIntercept"):
+        delattr(header, name)
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = pydicom.uid.ComputedRadiographyImageStorage
+    header.Modality, header.ImagerPixelSpacing = "CR", [0.2, 0.1]
+    header.Rows, header.Columns = values.shape
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 12, 11, 0
+    for name, value in fields.items():
+        setattr(header, name, value)
+    header.PixelData = values.astype(np.uint16).tobytes()
+    header.save_as(path)
+    written.unlink()
+
+
+def test_an_xray_is_a_picture_whichever_way_it_is_stored(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (4, 5))
+    xray(tmp_path / "a" / "plain.dcm", values)
+    # PS3.3 C.7.6.3.1.2: MONOCHROME1 shows the lowest value white; of 12 bits 4095 is the highest.
+    xray(tmp_path / "b" / "inverted.dcm", 4095 - values, PhotometricInterpretation="MONOCHROME1")
+    xray(tmp_path / "c" / "in patient.dcm", values, PixelSpacing=[0.4, 0.3])
+    plain, inverted, known = (read_quietly(next((tmp_path / name).iterdir())) for name in "abc")
+    assert plain.shape == (1, 5, 4, 1)
+    np.testing.assert_array_equal(plain.numpy()[0, :, :, 0], values.T)
+    np.testing.assert_array_equal(inverted.numpy(), plain.numpy())
+    np.testing.assert_allclose(affine_of(plain), np.diag([-0.1, -0.2, 1, 1]))
+    np.testing.assert_allclose(spacing(known), (0.3, 0.4, 1))
+    assert plain.meta["notes"] == ["its pixel size is that at the detector, not in the patient"]
+    assert known.meta["notes"] == []
 
 
 # -- what is missing or broken

@@ -83,7 +83,7 @@ def curve(panel):
 def test_open_panel_says_what_is_missing_step_by_step(slicer_host, panel, data, tmp_path):  # noqa: F811
     ui = panel.ui
     assert not ui.startButton.enabled and not ui.stopButton.enabled and not ui.resumeButton.enabled
-    assert ui.statusLabel.text == "Choose the folder with the training cases."
+    assert ui.statusLabel.text == "Choose the folder or file with the training cases."
     ui.datasetPath.currentPath = str(data)
     assert ui.statusLabel.text == "Choose an output folder."
     ui.outputPath.currentPath = str(data)
@@ -106,15 +106,16 @@ def test_everything_says_what_it_is_for(panel):
 
 
 def test_choices_are_those_of_the_library(panel):
-    from MedMapAILib.losses import LOSSES
-    from MedMapAILib.networks import NETWORKS
+    from MedMapAILib import losses, networks
 
-    from MedMapAITraining import LOSSES as LOSS_CHOICES
-    from MedMapAITraining import NETWORKS as NETWORK_CHOICES
+    import MedMapAITraining as module
 
-    assert sorted(NETWORK_CHOICES) == sorted(NETWORKS)
-    assert sorted(LOSS_CHOICES) == sorted(LOSSES)
-    assert [panel.ui.networkSelector.itemText(n) for n in range(panel.ui.networkSelector.count)] == NETWORK_CHOICES
+    assert sorted(module.NETWORKS) == sorted(networks.SEGMENTATION)
+    assert sorted(module.LOSSES) == sorted(losses.SEGMENTATION)
+    assert sorted(module.CLASS_NETWORKS) == sorted(networks.CLASSIFICATION)
+    assert sorted(module.CLASS_LOSSES) == sorted(losses.CLASSIFICATION)
+    items = [panel.ui.networkSelector.itemText(n) for n in range(panel.ui.networkSelector.count)]
+    assert items == module.NETWORKS
 
 
 def test_recipe_fills_in_the_fields(slicer_host, panel):  # noqa: F811
@@ -188,7 +189,7 @@ def test_click_through(slicer_host, panel, small_recipe, data, tmp_path, own_mod
     assert "Finished" in panel.ui.statusLabel.text and "tiny" in panel.ui.statusLabel.text
     assert curve(panel)["Epoch"] == [1, 2]
     assert len(curve(panel)["Training loss"]) == 2 and len(curve(panel)["Validation Dice"]) == 2
-    assert panel._plotViewNode.GetPlotChartNode() == panel.logic.chartNode
+    assert panel.charts.viewNode.GetPlotChartNode() == panel.logic.chartNode
     assert (output / "config.toml").is_file() and (output / "plan.json").is_file()
     # The model is the user's now, and in the other module's list.
     assert [path.name for path in own_models.iterdir()] == ["tiny"]

@@ -33,8 +33,8 @@ def test_good_settings_are_valid(good):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"dataset": ""}, "Choose the folder with the training cases"),
-        ({"dataset": "/no/such/folder"}, "There is no folder /no/such/folder"),
+        ({"dataset": ""}, "Choose the folder or file with the training cases"),
+        ({"dataset": "/no/such/folder"}, "There is no /no/such/folder"),
         ({"dataset": None}, "Add at least 2 cases"),
         ({"dataset": None, "scene_cases": (("a", "b"), ("c", None))}, "Case 2 has no segmentation"),
         ({"dataset": None, "scene_cases": ((None, "b"), ("c", "d"))}, "Case 1 has no volume"),

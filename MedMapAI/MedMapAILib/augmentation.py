@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from monai import transforms
 
 
-def augmentation(settings: dict, *, patch: Sequence[int], spacing: Sequence[float]):
+def augmentation(settings: dict, *, patch: Sequence[int], spacing: Sequence[float], label: bool = True):
     """Build the augmentation of one training sample.
 
     settings: section [augmentation] of a training configuration; each probability 0 leaves its transform out.
     patch: output size in voxels, two or three numbers. spacing: of the model grid, mm, as many numbers.
     The transform takes and gives ``{"image": (C, *S) float, "label": (1, *S)}``; labels are moved by nearest neighbor.
+    label: False where there is only the image.
     Rotation in the plane alone for two axes. Seed it with ``set_random_state``.
     """
     dimensions = len(patch)
-    both, image = ["image", "label"], ["image"]
-    modes = ["bilinear", "nearest"]
+    both, image = ["image", "label"] if label else ["image"], ["image"]
+    modes = ["bilinear", "nearest"] if label else ["bilinear"]
     steps: list = []
 
     def use(name: str) -> bool:
@@ -28,7 +29,9 @@ def augmentation(settings: dict, *, patch: Sequence[int], spacing: Sequence[floa
     geometry = {
         "rotate_range": angles[:dimensions] if dimensions == 3 else angles[:1],
         "scale_range": [settings["scale"]] * dimensions,
-        "translate_range": [settings["translate_mm"] / s for s in spacing],
+        "translate_range": [
+            settings["translate_mm"] / mm + settings["translate"] * n for mm, n in zip(spacing, patch, strict=True)
+        ],
         "spatial_size": tuple(patch),
         "mode": modes,
         "padding_mode": "border",
@@ -74,6 +77,18 @@ def augmentation(settings: dict, *, patch: Sequence[int], spacing: Sequence[floa
         steps.append(
             transforms.RandBiasFieldd(
                 image, prob=settings["bias_field"], coeff_range=tuple(settings["bias_field_coefficient"])
+            )
+        )
+    if use("erase"):
+        low, high = settings["erase_size"]
+        steps.append(
+            transforms.RandCoarseDropoutd(
+                image,
+                holes=1,
+                spatial_size=[max(1, round(low * n)) for n in patch],
+                max_spatial_size=[max(2, round(high * n)) for n in patch],
+                fill_value=0.0,
+                prob=settings["erase"],
             )
         )
     return transforms.Compose(steps)

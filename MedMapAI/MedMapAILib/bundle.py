@@ -27,7 +27,7 @@ from .errors import InputError
 from .files import atomic_folder
 from .networks import build, definition, size_divisor
 from .plan import Plan, plan_from_dict, plan_to_dict
-from .results import Segment
+from .results import Classes, Segment
 
 if TYPE_CHECKING:
     # Models are listed without torch, which takes seconds to import and may not be installed yet.
@@ -59,8 +59,21 @@ class BundleInfo:
     metrics: dict[str, Any]
     #: The model card, Markdown.
     card: str
+    #: What a segmentation finds; empty for another task.
     segments: tuple[Segment, ...]
     metadata: dict[str, Any] = field(repr=False)
+    #: What a classification tells apart; None for another task.
+    classes: Classes | None = None
+
+    @property
+    def answers(self) -> tuple[Segment, ...] | Classes:
+        """What its task is built with."""
+        return self.segments if self.classes is None else self.classes
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """Names of what it finds or tells apart."""
+        return tuple(s.name for s in self.segments) if self.classes is None else self.classes.names
 
 
 @dataclass(frozen=True)
@@ -185,7 +198,7 @@ def write_bundle(
     network_settings: dict[str, Any],
     plan: Plan,
     task: str,
-    segments: tuple[Segment, ...],
+    answers: tuple[Segment, ...] | Classes,
     model: dict[str, Any],
     inference: dict[str, Any],
     train: dict[str, Any],
@@ -195,7 +208,8 @@ def write_bundle(
 ) -> None:
     """Write a model as a MONAI Bundle folder; an older one of that name is replaced only by a whole new one.
 
-    network: trained. network_settings: as ``Bundle.network``. model: section [model] of the training configuration.
+    network: trained. network_settings: as ``Bundle.network``. answers: segments or classes. model: section [model] of
+    the training configuration.
     """
     import torch
 
@@ -212,7 +226,12 @@ def write_bundle(
                 copy = value.detach().cpu().clone()
                 converted[value.data_ptr()] = copy.half() if half and copy.is_floating_point() else copy
             weights[key] = converted[value.data_ptr()]
-    labels = {"0": "background"} | {str(n): s.name for n, s in enumerate(segments, start=1)}
+    classes = answers if isinstance(answers, Classes) else None
+    segments = () if classes else answers
+    if classes:
+        labels = {str(n): name for n, name in enumerate(classes.names)}
+    else:
+        labels = {"0": "background"} | {str(n): s.name for n, s in enumerate(segments, start=1)}
     channels = network_settings["in_channels"]
     metadata = {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
@@ -240,19 +259,19 @@ def write_bundle(
                     "spatial_shape": list(plan.patch),
                     "dtype": "float32",
                     "value_range": [],
-                    "is_patch_data": True,
+                    "is_patch_data": plan.framing == "windows",
                     "channel_def": {str(n): "image" for n in range(channels)},
                 }
             },
             "outputs": {
                 "pred": {
-                    "type": "image",
-                    "format": "segmentation",
+                    "type": "probabilities" if classes else "image",
+                    "format": task,
                     "num_channels": network_settings["out_channels"],
-                    "spatial_shape": list(plan.patch),
+                    "spatial_shape": [1] if classes else list(plan.patch),
                     "dtype": "float32",
                     "value_range": [],
-                    "is_patch_data": True,
+                    "is_patch_data": plan.framing == "windows",
                     "channel_def": labels,
                 }
             },
@@ -268,6 +287,7 @@ def write_bundle(
                 {"value": s.value, "name": s.name, "color": list(s.color), "terminology": s.terminology}
                 for s in segments
             ],
+            "classes": classes and {"names": list(classes.names), "kind": classes.kind},
             "metrics": metrics,
         },
     }
@@ -284,12 +304,7 @@ def write_bundle(
                     out_channels=network_settings["out_channels"],
                     **network_settings["options"],
                 ),
-                "inferer": {
-                    "_target_": "SlidingWindowInferer",
-                    "roi_size": [p for p in plan.patch if p > 1 or plan.spatial_dims == 3],
-                    "overlap": inference["overlap"],
-                    "mode": inference.get("weighting", "gaussian"),
-                },
+                "inferer": _inferer(plan, inference),
             }
         ),
         _TRAIN: _json_bytes(train),
@@ -329,6 +344,18 @@ def _network(plan: Plan, settings: dict[str, Any]) -> torch.nn.Module:
     )
 
 
+def _inferer(plan: Plan, inference: dict[str, Any]) -> dict[str, Any]:
+    """How MONAI runs the network: at once, or in windows."""
+    if plan.framing != "windows":
+        return {"_target_": "SimpleInferer"}
+    return {
+        "_target_": "SlidingWindowInferer",
+        "roi_size": [p for p in plan.patch if p > 1 or plan.spatial_dims == 3],
+        "overlap": inference["overlap"],
+        "mode": inference.get("weighting", "gaussian"),
+    }
+
+
 def _json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -357,9 +384,14 @@ def _info(files: _Files) -> BundleInfo:
                 Segment(s["value"], s["name"], tuple(s["color"]), s["terminology"]) for s in ours["segments"]
             ),
             metadata=metadata,
+            classes=_classes(ours.get("classes")),
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{files.path}/{_METADATA} lacks {error}; get the bundle again from where it came.") from None
+
+
+def _classes(about: dict[str, Any] | None) -> Classes | None:
+    return None if about is None else Classes(tuple(about["names"]), about["kind"])
 
 
 class _Files:
@@ -453,4 +485,4 @@ class _Files:
 def _known_targets() -> set[str]:
     from .networks import TARGETS
 
-    return {*TARGETS, "SlidingWindowInferer"}
+    return {*TARGETS, "SimpleInferer", "SlidingWindowInferer"}

@@ -71,9 +71,31 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a model on one image")
     run.add_argument("model", metavar="MODEL", help="a name from `medmapai models`, or a bundle's folder or zip")
     run.add_argument("input", metavar="INPUT", type=Path, help="a volume file or a DICOM folder")
-    run.add_argument("output", metavar="OUTPUT", type=Path, help="what to write: .seg.nrrd, .nrrd, .nii.gz, .mha")
     run.add_argument(
-        "--reference", type=Path, metavar="R", help="a segmentation or label map to score the result against"
+        "output",
+        metavar="OUTPUT",
+        type=Path,
+        help="what to write: .seg.nrrd, .nrrd, .nii.gz, .mha for a segmentation; .csv, .json for a classification",
+    )
+    run.add_argument(
+        "--reference",
+        metavar="R",
+        help="what to score the result against: a segmentation or label map; names of classes, separated by commas",
+    )
+    run.add_argument(
+        "--saliency",
+        type=Path,
+        metavar="MAP",
+        help="write where a classifier looked, as a volume: .nii.gz, .nrrd, .mha",
+    )
+    run.add_argument(
+        "--saliency-method",
+        default="grad-cam",
+        choices=("grad-cam", "grad-cam++", "occlusion", "attention"),
+        help="how to find out where it looked (default: grad-cam)",
+    )
+    run.add_argument(
+        "--saliency-class", metavar="CLASS", help="whose score the map explains; by default the most probable class"
     )
     run.add_argument(
         "--roi", metavar="X,Y,Z,DX,DY,DZ", type=_roi, help="run in a box only: its center and size, RAS mm"
@@ -109,6 +131,15 @@ def _parser() -> argparse.ArgumentParser:
         help="which cases; held-out (default): all that the model was not trained on, told by their voxels",
     )
     _add_predictor(evaluate)
+    evaluate.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of section [dataset] in which this data set differs from the one that was trained on, such as "
+        "class_column=Diagnosis",
+    )
+    evaluate.add_argument("--curves", type=Path, metavar="DIR", help="write curves of a classification as pictures")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(command=_evaluate)
     return parser
@@ -147,9 +178,9 @@ def _add_predictor(parser: argparse.ArgumentParser) -> None:
 
 
 def _predictor(bundle: Any, options: argparse.Namespace) -> Any:
-    from .inference.predictor import Predictor
+    from .inference.opening import open_predictor
 
-    return Predictor(
+    return open_predictor(
         bundle,
         options.device,
         options.precision,
@@ -178,6 +209,7 @@ def _models(options: argparse.Namespace) -> None:
                         "task": b.task,
                         "modality": b.modality,
                         "segments": [s.name for s in b.segments],
+                        "classes": list(b.classes.names) if b.classes else [],
                         "size_bytes": b.size_bytes,
                         "metrics": b.metrics,
                         "path": str(b.path),
@@ -199,69 +231,48 @@ def _models(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from .results import check_writable_segmentation
-
-    check_writable_segmentation(options.output)
     for extra, ending in ((options.scene, ".mrb"), (options.picture, ".png")):
         if extra is not None and extra.suffix.lower() != ending:
             raise InputError(f"{extra} must end in {ending}; rename it.")
-    from .bundle import load_bundle
-    from .image import check_same_geometry, read_image
-    from .results import read_segmentation, write_segmentation
+    from .bundle import load_bundle, read_info
+    from .run_outputs import OUTPUTS
+
+    answer = OUTPUTS[read_info(options.model).task](options)
+    from .image import read_image
 
     bundle = load_bundle(options.model)
     image = read_image(options.input, series=options.series, frame=options.frame)
-    reference = None
-    if options.reference is not None:
-        reference = read_segmentation(options.reference, segments=bundle.info.segments)
-        check_same_geometry(image, reference, str(options.input), str(options.reference))
+    reference = answer.reference(bundle, image)
     predictor = _predictor(bundle, options)
     with ProgressBar() as bar:
         result = predictor.predict(
-            image, roi=options.roi, progress=bar, on_estimate=lambda estimate: bar.line(estimate.sentence)
+            image,
+            roi=options.roi,
+            progress=bar,
+            on_estimate=lambda estimate: bar.line(estimate.sentence),
+            **answer.wishes(),
         )
     report: dict[str, Any] = {
         "model": bundle.info.name,
         "output": str(options.output),
         "device": predictor.device_description,
         "seconds": round(predictor.seconds, 3),
-        "volumes_ml": {name: round(volume, 4) for name, volume in result.volumes_ml().items()},
-        "centroids_ras_mm": {name: [round(x, 2) for x in point] for name, point in result.centroids_ras().items()},
+        **answer.found(result),
         "notes": list(result.notes),
         "warning": RESEARCH_ONLY,
     }
     if reference is not None:
         report["metrics"] = predictor.task.evaluate(result, reference)
-    write_segmentation(result, options.output)
+    answer.write(result, report)
     if options.scene is not None or options.picture is not None:
-        _show_in_scene(options, image, result)
+        answer.show(image, result)
     if options.json:
         _print_json(report)
         return
-    for name, volume in report["volumes_ml"].items():
-        where = report["centroids_ras_mm"].get(name)
-        place = f"centered at {', '.join(f'{x:.1f}' for x in where)} mm (RAS)" if where else "not found"
-        print(f"{name}: {volume:.2f} mL, {place}")
-    for name, value in report.get("metrics", {}).get("mean", {}).items():
-        print(f"mean {name}: {'not defined' if value is None else format(value, '.4g')}")
+    answer.say(report)
     for note in report["notes"]:
         _say(note)
     print(f"{options.output}  ({RESEARCH_ONLY})")
-
-
-def _show_in_scene(options: argparse.Namespace, image: Any, result: Any) -> None:
-    from . import mrml, standalone_scene
-
-    standalone_scene.start()
-    stem = options.input.name.split(".")[0] or "Image"
-    volume = mrml.volume_node_from_image(image, name=stem)
-    segmentation = mrml.node_from_segmentation(result, name=f"{stem} segmentation", referenceVolumeNode=volume)
-    if options.scene is not None:
-        standalone_scene.save_scene(options.scene)
-    if options.picture is not None:
-        centers = list(result.centroids_ras().values())
-        center = [sum(axis) / len(centers) for axis in zip(*centers, strict=True)] if centers else None
-        standalone_scene.render(options.picture, volume, [segmentation], center)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -344,10 +355,17 @@ def _epoch_line(event: dict, epochs: int) -> str:
 def _evaluate(options: argparse.Namespace) -> None:
     from .bundle import load_bundle
     from .datasets import open_dataset
-    from .inference.evaluation import choose_cases, evaluate_cases
+    from .inference.evaluation import check_answers, choose_cases, dataset_options, evaluate_cases
 
     bundle = load_bundle(options.model)
-    dataset = open_dataset(options.dataset, labels={s.value: s.name for s in bundle.info.segments})
+    if options.curves is not None and bundle.info.classes is None:
+        raise InputError("--curves is for models that classify; this one segments.")
+    dataset = open_dataset(
+        options.dataset,
+        labels={s.value: s.name for s in bundle.info.segments},
+        options=dataset_options(bundle, options.dataset, options.set),
+    )
+    check_answers(bundle, dataset)
     cases, said = choose_cases(bundle, dataset, options.split)
     _say(said)
     predictor = _predictor(bundle, options)
@@ -361,6 +379,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         "device": predictor.device_description,
         **result,
     }
+    if options.curves is not None:
+        from .figures import draw_curves
+
+        for path in draw_curves(predictor.task.curves(result["cases"]), options.curves):
+            _say(str(path))
     if options.json:
         _print_json(report)
         return

@@ -32,6 +32,9 @@ _FIELDS = (
 # Objects that have rows and columns and are no pictures of the patient: segmentations, dose, surfaces.
 _NOT_IMAGES = ("1.2.840.10008.5.1.4.1.1.66.", "1.2.840.10008.5.1.4.1.1.481.")
 
+# Projections, ultrasound and photographs: nobody expects of them to say where in the patient they lie.
+_WITHOUT_PLACE = ("CR", "DX", "MG", "RG", "RF", "XA", "IO", "PX", "US", "XC", "ES", "GM", "SM", "OP", "OPT", "OCT")
+
 # Positions closer than this (mm) are the same; scanners write two decimals.
 _SAME_POSITION_MM = 0.01
 
@@ -58,10 +61,12 @@ class _Slice:
     rescale: tuple[float, float] | None  # only of multi-frame files
 
 
-def read_dicom(path: Path, *, series: str | int | None, frame: int | None) -> Volume:
+def read_dicom(path: Path, *, series: str | int | None, frame: int | None, color: bool = False) -> Volume:
     """One series of a DICOM folder (searched with its subfolders), or one DICOM file, as a volume.
 
-    See :func:`MedMapAILib.image.read_image` for ``series`` and ``frame``. Slices are ordered along their common normal.
+    See :func:`MedMapAILib.image.read_image` for ``series`` and ``frame``. ``color``: a color picture comes with three
+    channels, where else one of them has to be chosen. Pictures in which low values are bright (MONOCHROME1) are turned
+    around by GDCM, as in Slicer. Slices are ordered along their common normal.
     Where they are not evenly spaced, they are taken as if they were, with the mean distance, as ITK and Slicer do, and
     a note says by how much that is off. Raises InputError.
     """
@@ -75,8 +80,10 @@ def read_dicom(path: Path, *, series: str | int | None, frame: int | None) -> Vo
     stack = _without_copies(stack, notes)
     if stack[0].samples > 1:
         if len(stack) > 1:
-            raise InputError(f"{path} holds color pictures; a volume with one value per voxel is needed.")
-        pick_frame(path, stack[0].samples, "color components", frame)
+            raise InputError(f"{path} holds {len(stack)} color pictures; save the one that is wanted as a file.")
+        color = color and frame is None
+        if not color:
+            pick_frame(path, stack[0].samples, "color components", frame)
     elif stack[0].position is None or stack[0].orientation is None:
         stack = _without_positions(path, stack, frame, notes)
     else:
@@ -84,7 +91,7 @@ def read_dicom(path: Path, *, series: str | int | None, frame: int | None) -> Vo
     affine = _affine(path, stack, notes)
     if path.is_file() and len(stack) == 1 and stack[0].frame is None and stack[0].position is not None:
         notes.append("only the one slice in this file is read; name its folder to read the whole series")
-    array = _voxels(stack, frame)
+    array = _color(stack[0]) if color and stack[0].samples > 1 else _voxels(stack, frame)
     return Volume(array, affine, tuple(notes), {"modality": stack[0].modality})
 
 
@@ -275,10 +282,12 @@ def _without_positions(path: Path, stack: list[_Slice], frame: int | None, notes
         notes.append("it does not say where in the patient it lies")
         return [stack[chosen]]
     pick_frame(path, 1, "frame", frame)
-    notes.append(
-        "it does not say where in the patient it lies"
-        + ("; its slices are in the order of their instance numbers" if len(stack) > 1 else "")
-    )
+    if len(stack) > 1:
+        notes.append(
+            "it does not say where in the patient it lies; its slices are in the order of their instance numbers"
+        )
+    elif stack[0].modality not in _WITHOUT_PLACE:
+        notes.append("it does not say where in the patient it lies")
     return sorted(stack, key=lambda s: s.order[-1])
 
 
@@ -343,7 +352,7 @@ def _affine(path: Path, stack: list[_Slice], notes: list[str]) -> np.ndarray:
     thickness = first.thickness if first.thickness > 0 else 1.0
     if len(stack) == 1 or first.position is None:
         step = normal * thickness
-        if first.thickness <= 0:
+        if first.thickness <= 0 and first.modality not in _WITHOUT_PLACE:
             notes.append("it does not say how thick a slice is; 1 mm is taken")
     else:
         positions = np.array([s.position for s in stack])
@@ -390,28 +399,18 @@ def _unevenness(positions: np.ndarray, normal: np.ndarray, step: np.ndarray) -> 
 
 def _voxels(stack: list[_Slice], component: int | None) -> np.ndarray:
     """(I, J, K) in the type that GDCM gives after the rescale slope and intercept."""
-    import SimpleITK as sitk
-
     if len({s.rescale for s in stack}) > 1:
         raise InputError(
             f"{stack[0].path} has another rescale slope for each frame, which cannot be read here; "
             "convert it to a series of single slices."
         )
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
     planes = []
     components = 1
     files: dict[Path, np.ndarray] = {}
     for s in stack:
         if s.path not in files:
             files.clear()  # a multi-frame file is read once, a single slice is not kept twice
-            reader.SetFileName(str(s.path))
-            try:
-                with quiet_itk(sitk):
-                    picture = reader.Execute()
-                files[s.path], components = sitk.GetArrayFromImage(picture), picture.GetNumberOfComponentsPerPixel()
-            except RuntimeError as error:
-                raise not_an_image(s.path, "its pixels are truncated, damaged or of an unknown coding") from error
+            files[s.path], components = _pixels(s.path)
         voxels = files[s.path]
         if components > 1:
             voxels = voxels[..., pick_frame(s.path, components, "color components", component)]
@@ -420,3 +419,34 @@ def _voxels(stack: list[_Slice], component: int | None) -> np.ndarray:
             raise not_an_image(s.path, "its pixels are not as many as its header says")
         planes.append(plane)
     return np.stack(planes).T
+
+
+def _color(s: _Slice) -> np.ndarray:
+    """(3, I, J, 1): red, green and blue of one picture."""
+    voxels, _ = _pixels(s.path)
+    if voxels.shape[-3:] != (*s.size[::-1], 3):
+        raise not_an_image(s.path, "its pixels are not as many as its header says")
+    return voxels.reshape(voxels.shape[-3:]).T[..., None]
+
+
+def _pixels(path: Path) -> tuple[np.ndarray, int]:
+    """The voxels of a file (frames, rows, columns) or (…, components), and how many components a voxel has."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        with quiet_itk(sitk):
+            picture = reader.Execute()
+    except RuntimeError as error:
+        raise not_an_image(path, "its pixels are truncated, damaged or of an unknown coding") from error
+    return sitk.GetArrayFromImage(picture), picture.GetNumberOfComponentsPerPixel()
+
+
+def is_color(path: Path) -> bool:
+    """Whether a DICOM file, or the first picture in a DICOM folder, is in color; False for all that is no DICOM."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    slices = (s for file in files for s in _slices_of(file))
+    first = next(slices, None)
+    return first is not None and first.samples > 1

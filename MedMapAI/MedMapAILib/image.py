@@ -29,6 +29,8 @@ import numpy as np
 from .errors import InputError
 from .files import atomic_file
 from .graphics import keep_triton_out
+from .pictures import ENDINGS as PICTURES
+from .pictures import is_picture, read_picture
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -52,8 +54,9 @@ class GeometryWarning(UserWarning):
 class Volume:
     """Voxels as they are in a file, before they become an image.
 
-    ``array`` is (I, J, K) in the type of the file, ``affine`` is 4x4, voxel index to RAS mm, ``notes`` are sentences
-    about the geometry that the user should know, ``meta`` holds further facts (never about who the patient is).
+    ``array`` is (I, J, K) in the type of the file, or (3, I, J, K) for red, green and blue of a color picture,
+    ``affine`` is 4x4, voxel index to RAS mm, ``notes`` are sentences about the geometry that the user should know,
+    ``meta`` holds further facts (never about who the patient is).
     """
 
     array: np.ndarray
@@ -225,11 +228,14 @@ def _times(shape: Sequence[int]) -> str:
 
 
 def read_image(path: str | Path, *, series: str | int | None = None, frame: int | None = None) -> MetaTensor:
-    """An image (1, I, J, K) from a volume file (.nrrd .nhdr .nii .nii.gz .mha .mhd), a DICOM folder or a DICOM file.
+    """An image (C, I, J, K) from a volume file (.nrrd .nhdr .nii .nii.gz .mha .mhd), a DICOM folder, a DICOM file, or a
+    picture (.png .jpg .jpeg).
 
-    ``series`` picks one of several DICOM series: its number in the list that the message gives (from 1), its
-    SeriesInstanceUID or the end of it. ``frame`` (from 0) picks one of the frames of a 4D image or one component of a
-    vector or color image. Values are as the file means them: with rescale slope and intercept applied, so CT is in HU.
+    There is one channel, and of a color picture (also a DICOM one, such as an ultrasound image) there are three: red,
+    green and blue. ``series`` picks one of several DICOM series: its number in the list that the message gives (from
+    1), its SeriesInstanceUID or the end of it. ``frame`` (from 0) picks one of the frames of a 4D image or one
+    component of a vector or color image. Values are as the file means them: with rescale slope and intercept applied,
+    so CT is in HU.
 
     What is unusual about the geometry (gaps, uneven or tilted slices, no known position) is in
     ``image.meta["notes"]`` and is warned of (:class:`GeometryWarning`).
@@ -237,20 +243,28 @@ def read_image(path: str | Path, *, series: str | int | None = None, frame: int 
     Raises InputError with one sentence for everything that cannot be read as one 3D image.
     """
     path = Path(path)
-    volume = read_volume(path, series=series, frame=frame)
+    volume = read_volume(path, series=series, frame=frame, color=True)
     check_finite(volume.array, str(path))
-    return make_image(volume.array[None], volume.affine, meta={**volume.meta, "notes": list(volume.notes)})
+    voxels = volume.array if volume.array.ndim == 4 else volume.array[None]
+    return make_image(voxels, volume.affine, meta={**volume.meta, "notes": list(volume.notes)})
 
 
-def read_volume(path: str | Path, *, series: str | int | None = None, frame: int | None = None) -> Volume:
-    """The voxels of a file or DICOM folder in their own number type; otherwise as :func:`read_image`."""
+def read_volume(
+    path: str | Path, *, series: str | int | None = None, frame: int | None = None, color: bool = False
+) -> Volume:
+    """The voxels of a file or DICOM folder in their own number type; otherwise as :func:`read_image`.
+
+    ``color``: a color picture comes as (3, I, J, K); without it, one of its colors has to be chosen.
+    """
     path = Path(path)
     kind = _kind_of(path)
     try:
         if kind == "dicom":
             from .dicom import read_dicom
 
-            volume = read_dicom(path, series=series, frame=frame)
+            volume = read_dicom(path, series=series, frame=frame, color=color)
+        elif kind == "picture":
+            volume = read_picture(path, frame=frame, color=color)
         elif kind == "nifti":
             volume = _read_nifti(path, frame)
         else:
@@ -277,7 +291,7 @@ def ending_of(path: str | Path) -> str:
 
 
 def _kind_of(path: Path) -> str:
-    """dicom, nifti or itk; InputError for what is none of them."""
+    """dicom, picture, nifti or itk; InputError for what is none of them."""
     if path.is_dir():
         return "dicom"
     if not path.exists():
@@ -294,12 +308,15 @@ def _kind_of(path: Path) -> str:
     ending = ending_of(path)
     if start[128:] == b"DICM" or ending in (".dcm", ".ima"):
         return "dicom"
+    if is_picture(path):
+        return "picture"
     if ending in (".nii", ".nii.gz"):
         return "nifti"
     if ending in READABLE or ending == ".seg.nrrd":
         return "itk"
     raise InputError(
-        f"{path} is not an image that can be read here; use {', '.join(READABLE)}, a DICOM file or a DICOM folder."
+        f"{path} is not an image that can be read here; use {', '.join(READABLE)}, a picture "
+        f"({', '.join(PICTURES)}), a DICOM file or a DICOM folder."
     )
 
 

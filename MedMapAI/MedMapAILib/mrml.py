@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,18 @@ import numpy as np
 
 from .errors import InputError
 from .image import affine_of, check_affine, check_finite, make_image, shear_notes
-from .results import Segment, Segmentation, color_of, declared_labels, label_type, on_grid, unique_names, whole_labels
+from .results import (
+    Classification,
+    Saliency,
+    Segment,
+    Segmentation,
+    color_of,
+    declared_labels,
+    label_type,
+    on_grid,
+    unique_names,
+    whole_labels,
+)
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -29,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def image_from_node(volumeNode: Any, *, frame: int | None = None) -> MetaTensor:
-    """The image (1, I, J, K) of a scalar volume node, where the node is in the world; a copy, the node stays as it is.
+    """The image (C, I, J, K) of a volume node, where the node is in the world; a copy, the node stays as it is.
 
     ``frame`` and errors as in :func:`voxels_from_node`.
     """
@@ -38,19 +49,21 @@ def image_from_node(volumeNode: Any, *, frame: int | None = None) -> MetaTensor:
 
 
 def voxels_from_node(volumeNode: Any, *, frame: int | None = None) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Voxels (1, I, J, K) of a scalar volume node, the matrix voxel index → world (4x4, RAS mm), and notes on them.
+    """Voxels (C, I, J, K) of a volume node, the matrix voxel index → world (4x4, RAS mm), and notes on them.
 
     Needs numpy alone. The voxels keep their type and are a view into the node's memory: read them at once, and change
-    nothing. ``frame`` (from 0) picks one frame of a sequence node, or one component of a vector, color or multi-frame
-    volume. Notes are sentences on the geometry that the user should know.
-    Raises InputError for a missing or empty volume, for one of several frames, for NaN and infinite voxels, and for a
-    node under a non-linear transform.
+    nothing. There is one channel, and of a color picture (a vector volume of one slice, or one that says that it holds
+    colors) there are three, red, green and blue; opacity is left out where it is full everywhere. ``frame`` (from 0)
+    picks one frame of a sequence node, or one component of a vector, color or multi-frame volume. Notes are sentences
+    on the geometry that the user should know.
+    Raises InputError for a missing or empty volume, for one of several frames, for a picture that is transparent
+    somewhere, for NaN and infinite voxels, and for a node under a non-linear transform.
     """
     node = _volume_of(volumeNode, frame)
     array = _array_of(node, frame if node is volumeNode else None)
     check_finite(array, f"Volume {_name(node)}")
     affine = check_affine(world_matrix(volumeNode) @ _node_affine(node), f"Volume {_name(node)}")
-    return array[None], affine, tuple(f"On the volume: {note}." for note in shear_notes(affine))
+    return array, affine, tuple(f"On the volume: {note}." for note in shear_notes(affine))
 
 
 def volume_state(volumeNode: Any) -> tuple[Any, Any]:
@@ -88,22 +101,47 @@ def _volume_of(node: Any, frame: int | None) -> Any:
 
 
 def _array_of(node: Any, frame: int | None) -> np.ndarray:
-    """Voxels (I, J, K) of a volume node, a view into its memory."""
+    """Voxels (C, I, J, K) of a volume node, a view into its memory."""
     from vtk.util.numpy_support import vtk_to_numpy
 
     data = node.GetImageData()
     components = data.GetNumberOfScalarComponents()
-    voxels = vtk_to_numpy(data.GetPointData().GetScalars())
-    shape = tuple(reversed(data.GetDimensions()))
+    shape = (*reversed(data.GetDimensions()), components)
+    voxels = vtk_to_numpy(data.GetPointData().GetScalars()).reshape(shape).T
     if components == 1:
-        return voxels.reshape(shape).T
+        return voxels
+    if frame is None and _is_picture(node):
+        return _without_opacity(voxels, node)
     if frame is None or not 0 <= int(frame) < components:
         raise InputError(
             f"Volume {_name(node)} has {components} values in each voxel (color, vectors or frames) where one is "
             "needed; convert it to a scalar volume, or choose one of the values with frame=N, "
             f"N from 0 to {components - 1}."
         )
-    return voxels.reshape(*shape, components)[..., int(frame)].T
+    return voxels[int(frame)][None]
+
+
+def _is_picture(node: Any) -> bool:
+    """Whether the values of a voxel are a color, as in a photograph or an RGB picture, and no vector or time series."""
+    if not node.IsA("vtkMRMLVectorVolumeNode") or node.GetImageData().GetNumberOfScalarComponents() > 4:
+        return False
+    colors = (node.VoxelVectorTypeColorRGB, node.VoxelVectorTypeColorRGBA)
+    one_slice = 1 in node.GetImageData().GetDimensions()
+    undefined = node.GetVoxelVectorType() == node.VoxelVectorTypeUndefined
+    return node.GetVoxelVectorType() in colors or (one_slice and undefined)
+
+
+def _without_opacity(voxels: np.ndarray, node: Any) -> np.ndarray:
+    """Colors (C, I, J, K) without the opacity that comes last of two or four values."""
+    if len(voxels) not in (2, 4):
+        return voxels
+    full = np.iinfo(voxels.dtype).max if voxels.dtype.kind == "u" else 1
+    if (voxels[-1] != full).any():
+        raise InputError(
+            f"The picture {_name(node)} is transparent in places, so its colors are not all known; save it without "
+            "transparency and load it again."
+        )
+    return voxels[:-1]
 
 
 def _node_affine(node: Any) -> np.ndarray:
@@ -190,7 +228,7 @@ def _grid_of(volumeNode: Any) -> tuple[tuple[int, ...], np.ndarray]:
 def _from_label_map(node: Any, segments: Sequence[Segment] | None) -> Segmentation:
     what = f"Label map {_name(node)}"
     node = _volume_of(node, None)
-    labels = whole_labels(_array_of(node, None), what)
+    labels = whole_labels(_array_of(node, None)[0], what)
     _, affine = _grid_of(node)
     if segments is not None:
         labels, found = declared_labels(labels, (), tuple(segments), what)
@@ -493,11 +531,56 @@ def volume_node_from_image(image: Any, *, name: str, node: Any = None) -> Any:
     return node
 
 
+#: From black over red and yellow to white; always there, in the desktop and without it.
+_HEAT = "vtkMRMLPETProceduralColorNodePET-Heat"
+#: Below this share of the most the image is shown as it is: a map that says nothing hides nothing.
+_SHOWN_FROM = 0.1
+
+
+def node_from_saliency(
+    saliency: Saliency,
+    *,
+    name: str,
+    referenceVolumeNode: Any = None,
+    node: Any = None,
+    world: np.ndarray | None = None,
+) -> Any:
+    """A scalar volume node with a saliency map, to be laid over the image; ``node`` is filled anew if given.
+
+    A new one is shown from 0 to 1 in heat colors, transparent where there is next to nothing; how a given one is shown
+    stays. Referenced volume and ``world`` as for :func:`node_from_segmentation`. Where it fails the scene is as before.
+    """
+    import slicer
+
+    parent = referenceVolumeNode.GetParentTransformNode() if referenceVolumeNode is not None else None
+    if world is None:
+        world = world_matrix(referenceVolumeNode) if referenceVolumeNode is not None else np.eye(4)
+    matrix = _matrix_of_array(np.linalg.inv(world) @ saliency.affine)
+    with unchanged_on_failure() as scene:
+        if node is None:
+            node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        slicer.util.updateVolumeFromArray(node, saliency.values.T)  # first, because memory may not do
+        node.SetName(name)
+        node.SetDescription(f"Where the network looked for {saliency.of_class}, by {saliency.method}; 0 to 1.")
+        node.SetAndObserveTransformNodeID(parent.GetID() if parent is not None else None)
+        node.SetIJKToRASMatrix(matrix)
+        if node.GetDisplayNode() is None:
+            node.CreateDefaultDisplayNodes()
+            display = node.GetDisplayNode()
+            display.SetAndObserveColorNodeID(_HEAT)
+            display.AutoWindowLevelOff()
+            display.SetWindowLevelMinMax(0.0, 1.0)
+            display.SetAutoThreshold(False)
+            display.SetThreshold(_SHOWN_FROM, 1.0)
+            display.ApplyThresholdOn()
+    return node
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Tables and curves
 
 
-def _column(kind: str, name: str, values: Sequence[Any]) -> Any:
+def _column(kind: str, name: str, values: Iterable[Any]) -> Any:
     import vtk
 
     column = {"text": vtk.vtkStringArray, "whole": vtk.vtkIntArray, "number": vtk.vtkDoubleArray}[kind]()
@@ -537,44 +620,187 @@ def node_from_volumes_table(segmentation: Segmentation, *, name: str, node: Any 
     return node
 
 
+def node_from_classification(result: Classification, *, name: str, node: Any = None) -> Any:
+    """A table node with a row for each class: Class, Probability, Threshold, Called; ``node`` is filled anew if given.
+
+    Threshold is the operating point, empty where the highest probability decides. The node's description has the
+    sentences that belong to the result. Where it fails the scene is as before.
+    """
+    columns = [
+        _column("text", "Class", result.classes),
+        _column("number", "Probability", map(float, result.probabilities)),
+        _column("text", "Threshold", ["" if t is None else f"{t:.6g}" for t in result.thresholds]),
+        _column("text", "Called", ["yes" if each in result.called else "no" for each in result.classes]),
+    ]
+    unfamiliar = result.familiarity is not None and not result.familiarity.familiar
+    said = ["Research use only.", *([result.familiarity.sentence] if unfamiliar else []), *result.notes]
+    with unchanged_on_failure() as scene:
+        if node is None:
+            node = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
+        node.SetName(name)
+        node.SetDescription(" ".join(said))
+        _fill(node, columns)
+    return node
+
+
 # Column name, key in a row of the history, and color of the curve (None: not drawn).
 _HISTORY = (
     ("Epoch", "epoch", None),
     ("Training loss", "train_loss", (0.12, 0.47, 0.71)),
     ("Validation loss", "validation_loss", (1.0, 0.5, 0.05)),
-    ("Validation Dice", "validation_dice", (0.17, 0.63, 0.17)),
     ("Learning rate", "learning_rate", None),
 )
+#: The score that a training follows: name, and title of its curve.
+_SCORES = {"dice": "Validation Dice", "auc": "Validation AUC"}
+_SCORE_COLOR = (0.17, 0.63, 0.17)
 
 
-def history_nodes(name: str) -> tuple[Any, Any]:
+def history_nodes(name: str, score: str = "dice") -> tuple[Any, Any]:
     """A table node and a plot chart node for the course of a training; those of this name are used again.
 
-    The chart draws training loss, validation loss and validation Dice over the epoch. See :func:`update_history`.
+    The chart draws training loss, validation loss and a score of the validation part ("dice" or "auc") over the epoch.
+    See :func:`update_history`.
     """
+    columns = (*_HISTORY[:3], (_SCORES[score], f"validation_{score}", _SCORE_COLOR), _HISTORY[3])
     with unchanged_on_failure() as scene:
         table = _first_of_name(scene, "vtkMRMLTableNode", name)
         chart = _first_of_name(scene, "vtkMRMLPlotChartNode", name)
+        if table is not None and table.GetColumnIndex(_SCORES[score]) < 0:
+            # That of a training of another task.
+            _remove_chart(chart)
+            scene.RemoveNode(table)
+            table = chart = None
         if table is None:
             table = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
-            _fill(table, [_column("number", title, []) for title, _, _ in _HISTORY])
+            _fill(table, [_column("number", title, []) for title, _, _ in columns])
         if chart is None:
-            chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", name)
-            chart.SetTitle(name)
-            chart.SetXAxisTitle("Epoch")
-            for title, _, color in _HISTORY:
-                if color is None:
-                    continue
-                series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", title)
-                series.SetAndObserveTableNodeID(table.GetID())
-                series.SetXColumnName("Epoch")
-                series.SetYColumnName(title)
-                series.SetPlotType(series.PlotTypeScatter)
-                series.SetLineStyle(series.LineStyleSolid)
-                series.SetMarkerStyle(series.MarkerStyleNone)
-                series.SetColor(*color)
-                chart.AddAndObservePlotSeriesNodeID(series.GetID())
+            chart = _new_chart(name, "Epoch", "")
+            for title, _, color in columns:
+                if color is not None:
+                    _add_series(chart, title, table, "Epoch", title, color)
     return table, chart
+
+
+def update_history(tableNode: Any, chartNode: Any, rows: Sequence[dict[str, Any]]) -> None:
+    """Fill the nodes of :func:`history_nodes` with all epochs so far, in place, so that an open plot follows.
+
+    ``rows`` are the training's "epoch" events: dicts with ``epoch``, ``train_loss``, ``validation_loss``,
+    ``validation_dice`` or ``validation_auc``, ``learning_rate``; what is missing or None is left out of the curve (NaN
+    in the table).
+    """
+    keys = {title: key for title, key, _ in _HISTORY} | {title: f"validation_{s}" for s, title in _SCORES.items()}
+
+    def number(row: dict[str, Any], key: str) -> float:
+        value = row.get(key)
+        return math.nan if value is None else float(value)
+
+    titles = [tableNode.GetColumnName(n) for n in range(tableNode.GetNumberOfColumns())]
+    _fill(tableNode, [_column("number", title, [number(row, keys[title]) for row in rows]) for title in titles])
+    tableNode.Modified()
+    chartNode.Modified()
+
+
+# Key of the curves, title, keys of a curve's points (x, y), titles of the axes, and what the diagonal means.
+_CURVES = (
+    (
+        "roc", "ROC", ("false_positive_rate", "true_positive_rate"),
+        ("False positive rate (1 - specificity)", "True positive rate (sensitivity)"), "chance",
+    ),
+    ("precision_recall", "precision-recall", ("recall", "precision"), ("Recall (sensitivity)", "Precision"), None),
+    (
+        "reliability", "reliability", ("confidence", "frequency"),
+        ("Probability that the model gives", "Share that came true"), "perfectly calibrated",
+    ),
+)  # fmt: skip
+
+
+def curve_nodes(name: str, curves: dict[str, dict[str, dict[str, Sequence[float]]]]) -> dict[str, Any]:
+    """Plot chart nodes of a classifier's curves: ``{"roc": chart, "precision_recall": chart, "reliability": chart}``.
+
+    curves: of ``metrics.classification_curves``: {"roc": {class: points}, …}. Each chart, named "<name> ROC" and so on,
+    has a curve a class, the diagonal, the operating points, and a table node with the numbers; those of this name are
+    made anew. Curves without a point are left out. Where it fails the scene is as before.
+    """
+    charts, old = {}, []
+    with unchanged_on_failure() as scene:
+        for key, title, points, axes, diagonal in _CURVES:
+            drawn = {each: tuple(list(some[p]) for p in points) for each, some in curves.get(key, {}).items()}
+            if not drawn:
+                continue
+            marks = [tuple(some["operating_point"]) for some in curves[key].values() if some.get("operating_point")]
+            lines = [(each, *xy, {"color": color_of(n)}) for n, (each, xy) in enumerate(drawn.items(), start=1)]
+            if diagonal:
+                lines.append((diagonal, [0.0, 1.0], [0.0, 1.0], {"color": (0.6, 0.6, 0.6), "dashed": True}))
+            if marks:
+                xs, ys = ([float(mark[axis]) for mark in marks] for axis in (0, 1))
+                lines.append(("operating point", xs, ys, {"color": (0.0, 0.0, 0.0), "marks": True}))
+            for each in ("vtkMRMLPlotChartNode", "vtkMRMLTableNode"):
+                old.append(_first_of_name(scene, each, f"{name} {title}"))
+            charts[key] = _curve_chart(f"{name} {title}", axes, lines)
+    for node in old:
+        if node is not None and node.IsA("vtkMRMLPlotChartNode"):
+            _remove_chart(node)
+        elif node is not None:
+            scene.RemoveNode(node)
+    return charts
+
+
+def _curve_chart(name: str, axes: tuple[str, str], lines: Sequence[tuple]) -> Any:
+    """A chart from 0 to 1. lines: (name, xs, ys, look) each."""
+    import slicer
+
+    chart = _new_chart(name, *axes)
+    for direction in ("X", "Y"):
+        getattr(chart, f"Set{direction}AxisRangeAuto")(False)
+        getattr(chart, f"Set{direction}AxisRange")(0.0, 1.0)
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
+    rows = max(len(xs) for _, xs, _, _ in lines)
+    columns = []
+    for title, xs, ys, _ in lines:
+        for axis, values in (("x", xs), ("y", ys)):
+            # A shorter curve stays where it ends.
+            columns.append(_column("number", f"{title}: {axis}", [*values, *[values[-1]] * (rows - len(values))]))
+    _fill(table, columns)
+    for title, _, _, look in lines:
+        _add_series(chart, title, table, f"{title}: x", f"{title}: y", **look)
+    return chart
+
+
+def _new_chart(name: str, x_title: str, y_title: str) -> Any:
+    import slicer
+
+    chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", name)
+    chart.SetTitle(name)
+    chart.SetXAxisTitle(x_title)
+    chart.SetYAxisTitle(y_title)
+    return chart
+
+
+def _add_series(
+    chart: Any, name: str, table: Any, x: str, y: str, color: tuple, dashed: bool = False, marks: bool = False
+) -> None:
+    """Draw columns x and y of a table node as a line, or as marks alone."""
+    import slicer
+
+    series = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", name)
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetXColumnName(x)
+    series.SetYColumnName(y)
+    series.SetPlotType(series.PlotTypeScatter)
+    series.SetLineStyle(series.LineStyleNone if marks else series.LineStyleDash if dashed else series.LineStyleSolid)
+    series.SetMarkerStyle(series.MarkerStyleCircle if marks else series.MarkerStyleNone)
+    series.SetColor(*color)
+    chart.AddAndObservePlotSeriesNodeID(series.GetID())
+
+
+def _remove_chart(chart: Any) -> None:
+    """Remove a chart node with its series; nothing happens for None."""
+    import slicer
+
+    if chart is not None:
+        for series in [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]:
+            slicer.mrmlScene.RemoveNode(series)
+        slicer.mrmlScene.RemoveNode(chart)
 
 
 def _first_of_name(scene: Any, className: str, name: str) -> Any:
@@ -583,19 +809,3 @@ def _first_of_name(scene: Any, className: str, name: str) -> Any:
         if node.GetName() == name:
             return node
     return None
-
-
-def update_history(tableNode: Any, chartNode: Any, rows: Sequence[dict[str, Any]]) -> None:
-    """Fill the nodes of :func:`history_nodes` with all epochs so far, in place, so that an open plot follows.
-
-    ``rows`` are the training's "epoch" events: dicts with ``epoch``, ``train_loss``, ``validation_loss``,
-    ``validation_dice``, ``learning_rate``; what is missing or None is left out of the curve (NaN in the table).
-    """
-
-    def number(row: dict[str, Any], key: str) -> float:
-        value = row.get(key)
-        return math.nan if value is None else float(value)
-
-    _fill(tableNode, [_column("number", title, [number(row, key) for row in rows]) for title, key, _ in _HISTORY])
-    tableNode.Modified()
-    chartNode.Modified()

@@ -38,10 +38,12 @@ _MULTIPLE = 8
 
 INTERPOLATIONS = ("linear", "cubic")
 AXES = ("patient", "image")
+FRAMINGS = ("windows", "resize", "crop")
 NORMALIZATIONS = {
     "zscore": "",
     "percentile": "lower and upper, percentiles of the volume from 0 to 100",
     "ct": "clip [low, high], mean and sd in HU",
+    "fixed": "clip [low, high], mean and sd in the unit of the images",
     "none": "",
 }
 
@@ -53,7 +55,9 @@ class Plan:
     spacing: of the model grid in mm; patch: window in voxels; both in the order right, anterior, superior. A patch with
     one 1 makes the model two-dimensional across that axis, where a spacing of 0 keeps the slices of each volume. batch:
     samples an iteration. normalization, interpolation: as in ``preprocessing``. axes: "patient" turns oblique volumes
-    upright, "image" leaves them as they are. reasons: field → sentence. measured: what the plan was made from.
+    upright, "image" leaves them as they are. framing: how the network sees a volume: in "windows" of the patch's size;
+    at once, "resize"d to the patch; or as the "crop" of the patch's size around its middle, or that of a ROI.
+    reasons: field → sentence. measured: what the plan was made from.
     """
 
     spacing: tuple[float, float, float]
@@ -62,6 +66,7 @@ class Plan:
     normalization: dict[str, Any]
     interpolation: str = "linear"
     axes: str = "patient"
+    framing: str = "windows"
     reasons: dict[str, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -87,7 +92,7 @@ def make_plan(
     nothing else, so that it is the same on every machine. Raises InputError for a change that is no field or has a
     wrong value.
     """
-    changes = _checked(dict(changes or {}), "section [plan]")
+    changes = checked_fields(dict(changes or {}), "section [plan]")
     measured = fingerprint.summary()
     sizes = np.array([case.size for case in fingerprint.cases], dtype=float)
     spacings = np.array([case.spacing for case in fingerprint.cases])
@@ -118,7 +123,7 @@ def make_plan(
         reasons=reasons | changes.get("reasons", {}),
         measured=measured,
     )
-    _check_together(plan, "section [plan]")
+    check_together(plan, "section [plan]")
     return plan
 
 
@@ -137,8 +142,8 @@ def plan_from_dict(content: Any, where: str = "the plan") -> Plan:
     missing = [name for name in ("spacing", "patch", "batch", "normalization") if name not in content]
     if missing:
         raise InputError(f"The plan in {where} lacks {' and '.join(missing)}; add it, or let a new plan be made.")
-    plan = Plan(**_checked(content, where))
-    _check_together(plan, where)
+    plan = Plan(**checked_fields(content, where))
+    check_together(plan, where)
     return plan
 
 
@@ -164,12 +169,12 @@ def read_plan(path: str | Path, changes: dict[str, Any] | None = None) -> Plan:
         raise InputError(f"The plan {path} is not valid JSON ({error}); correct it.") from None
     plan = plan_from_dict(content, str(path))
     if changes:
-        values = _checked(dict(changes), "section [plan]")
+        values = checked_fields(dict(changes), "section [plan]")
         reasons = (
             plan.reasons | {name: "Set by hand in the configuration." for name in values} | values.get("reasons", {})
         )
         plan = replace(plan, **{**values, "reasons": reasons})
-        _check_together(plan, "section [plan]")
+        check_together(plan, "section [plan]")
     return plan
 
 
@@ -337,7 +342,7 @@ def _axes(fingerprint: Fingerprint, spacings: np.ndarray) -> tuple[str, str]:
 # Checks of what a person wrote
 
 
-def _checked(content: dict[str, Any], where: str) -> dict[str, Any]:
+def checked_fields(content: dict[str, Any], where: str) -> dict[str, Any]:
     """The fields in the types of Plan. Raises InputError that names the wrong field and what it must be."""
     result = {}
     for name, value in content.items():
@@ -351,7 +356,7 @@ def _checked(content: dict[str, Any], where: str) -> dict[str, Any]:
     return result
 
 
-def _check_together(plan: Plan, where: str) -> None:
+def check_together(plan: Plan, where: str) -> None:
     for axis, (mm, voxels) in enumerate(zip(plan.spacing, plan.patch, strict=True), start=1):
         if mm == 0 and voxels != 1:
             raise InputError(
@@ -423,6 +428,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "interpolation": (_one_of(INTERPOLATIONS), " or ".join(INTERPOLATIONS)),
     "axes": (_one_of(AXES), " or ".join(AXES)),
+    "framing": (_one_of(FRAMINGS), " or ".join(FRAMINGS)),
     "reasons": (_check_sentences, "an object of field names and sentences"),
     "measured": (lambda value: dict(value) if isinstance(value, dict) else None, "an object"),
 }

@@ -147,14 +147,15 @@ def normalize(array: np.ndarray, normalization: dict) -> np.ndarray:
     array: (C, I, J, K), any unit (HU for CT). normalization: as in the plan,
     ``{"kind": "zscore"}``: each channel minus its mean over its standard deviation;
     ``{"kind": "percentile", "lower": p, "upper": q}``: the same after clipping at two percentiles of the volume itself;
-    ``{"kind": "ct", "clip": [low, high], "mean": m, "sd": s}``: fixed numbers from the training data;
+    ``{"kind": "ct", "clip": [low, high], "mean": m, "sd": s}``: fixed numbers from the training data, in HU; "fixed" is
+    the same in any other unit;
     ``{"kind": "none"}``. Returns float32 of the same shape. Raises InputError for a constant channel.
     """
     kind = normalization["kind"]
     array = np.asarray(array, dtype=np.float32)
     if kind == "none":
         return array
-    if kind == "ct":
+    if kind in ("ct", "fixed"):
         low, high = normalization["clip"]
         return (np.clip(array, low, high) - np.float32(normalization["mean"])) / np.float32(normalization["sd"])
     channels = []

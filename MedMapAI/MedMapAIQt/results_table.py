@@ -1,4 +1,4 @@
-"""The table of segments in the panel."""
+"""The tables of results in the panel: segments, or classes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import qt
 
-#: Columns of the table.
+#: Columns of the table of segments.
 NAME, VOLUME, DICE = range(3)
+#: Columns of the table of classes.
+CLASS, PROBABILITY, THRESHOLD, CALLED = range(4)
 
 
 def fillResultsTable(table: Any, rows: Sequence[Any], scored: bool) -> None:
@@ -17,13 +19,42 @@ def fillResultsTable(table: Any, rows: Sequence[Any], scored: bool) -> None:
     for number, row in enumerate(rows):
         swatch = qt.QPixmap(12, 12)
         swatch.fill(qt.QColor(*(round(255 * part) for part in row.color)))
-        name = qt.QTableWidgetItem(row.name)
+        name = _item(row.name)
         name.setIcon(qt.QIcon(swatch))
-        name.setToolTip(row.name)
         table.setItem(number, NAME, name)
-        texts = {VOLUME: f"{row.volume_ml:.3f}", DICE: "–" if row.dice is None else f"{row.dice:.3f}"}
-        for column, text in texts.items():
-            item = qt.QTableWidgetItem(text)
-            item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-            table.setItem(number, column, item)
+        table.setItem(number, VOLUME, _number(f"{row.volume_ml:.3f}"))
+        table.setItem(number, DICE, _number("–" if row.dice is None else f"{row.dice:.3f}"))
     table.setColumnHidden(DICE, not scored)
+
+
+def fillClassesTable(table: Any, rows: Sequence[Any]) -> None:
+    """Show class rows of a RunReport in a QTableWidget; the classes that are called stand out."""
+    table.setRowCount(len(rows))
+    for number, row in enumerate(rows):
+        items = [
+            _item(row.name),
+            _number(f"{row.probability:.3f}"),
+            _number("" if row.threshold is None else f"{row.threshold:.3f}"),
+            _item("✓" if row.called else "", qt.Qt.AlignCenter),
+        ]
+        for column, item in enumerate(items):
+            font = item.font()
+            font.setBold(row.called)
+            item.setFont(font)
+            table.setItem(number, column, item)
+    # Without an operating point there is nothing in the column.
+    table.setColumnHidden(THRESHOLD, all(row.threshold is None for row in rows))
+
+
+def _item(text: str, alignment: int | None = None) -> Any:
+    item = qt.QTableWidgetItem(text)
+    item.setToolTip(text)
+    if alignment is not None:
+        item.setTextAlignment(alignment)
+    return item
+
+
+def _number(text: str) -> Any:
+    item = qt.QTableWidgetItem(text)
+    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+    return item

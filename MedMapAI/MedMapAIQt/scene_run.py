@@ -6,16 +6,20 @@ import dataclasses
 
 from slicer.i18n import tr as _
 
+#: How the table of a classification refers to the saliency map that belongs to it.
+SALIENCY_ROLE = "saliencyMap"
+
 
 class SceneRun:
     """A run that was asked for. Made before it, and asked to ``place`` the result after it.
 
     ``voxels``, ``affine``, ``notes``: see ``mrml.voxels_from_node``. ``roi``: center and size, RAS mm, or None.
-    ``model``: BundleInfo. ``reference``: Segmentation on the volume's grid, or None.
+    ``model``: BundleInfo. ``reference``: Segmentation on the volume's grid, or None. ``saliency``: by which method a
+    classifier shows where it looked; None otherwise.
     Raises InputError for what the model cannot be run on; nothing is changed then.
     """
 
-    def __init__(self, volumeNode, modelName, roiNode, referenceNode, outputNode):
+    def __init__(self, volumeNode, modelName, roiNode, referenceNode, outputNode, saliency=None):
         from MedMapAILib import mrml
         from MedMapAILib.bundle import read_info
         from MedMapAILib.errors import InputError
@@ -27,20 +31,30 @@ class SceneRun:
         check_not_constant(self.voxels, f"The volume {volumeNode.GetName()}")
         self.roi = mrml.roi_bounds(roiNode) if roiNode is not None else None
         self.model = read_info(modelName)
+        self.classifies = self.model.task == "classification"
+        self.saliency = saliency if self.classifies else None
+        if self.classifies:
+            self.voxels = _as_model_sees(self.voxels, self.model.metadata["medmapai"]["network"]["in_channels"])
         self.reference = None
-        if referenceNode is not None:
+        if referenceNode is not None and not self.classifies:
             self.reference = mrml.segmentation_from_node(referenceNode, volumeNode, self.model.segments)
+        wanted = "vtkMRMLTableNode" if self.classifies else "vtkMRMLSegmentationNode"
+        if outputNode is not None and not outputNode.IsA(wanted):
+            kind = _("a table") if self.classifies else _("a segmentation")
+            raise InputError(_("The result of {model} needs {kind} as output; {name} is none.").format(
+                model=self.model.name, kind=kind, name=outputNode.GetName()))
         self.volumeNode, self.volumeName, self.outputNode = volumeNode, volumeNode.GetName(), outputNode
         self._world, self._state = mrml.world_matrix(volumeNode), mrml.volume_state(volumeNode)
 
     def volumeIsGone(self):
         return self.volumeNode.GetScene() is None
 
-    def place(self, segmentation):
-        """Put a result into the scene. Returns its node, and the segmentation with notes on what changed meanwhile.
+    def place(self, result):
+        """Put a result into the scene. Returns its node, and the result with notes on what changed meanwhile.
 
-        A volume that was moved takes the result along. Of one with another grid, the result stays where the volume was
-        in the world; an output segmentation that was removed is replaced by a new one.
+        A segmentation becomes a segmentation node; a classification a table node, which refers to the volume node of
+        its saliency map (``saliency_node``). A volume that was moved takes the result along. Of one with another grid,
+        the result stays where the volume was in the world; an output node that was removed is replaced by a new one.
         """
         from MedMapAILib import mrml
 
@@ -49,15 +63,46 @@ class SceneRun:
         )
         if not (sameGrid and sameVoxels):
             note = _("The volume was changed while the model ran; the result is that of the volume as it was.")
-            segmentation = dataclasses.replace(segmentation, notes=(*segmentation.notes, note))
+            result = dataclasses.replace(result, notes=(*result.notes, note))
         outputNode = self.outputNode
         if outputNode is not None and outputNode.GetScene() is None:
             outputNode = None
-        node = mrml.node_from_segmentation(
-            segmentation,
-            name=outputNode.GetName() if outputNode is not None else f"{self.volumeName} {self.model.name}",
-            referenceVolumeNode=self.volumeNode if sameGrid else None,
-            node=outputNode,
-            world=self._world if sameGrid else None,
-        )
-        return node, segmentation
+        name = outputNode.GetName() if outputNode is not None else f"{self.volumeName} {self.model.name}"
+        where = {
+            "referenceVolumeNode": self.volumeNode if sameGrid else None,
+            "world": self._world if sameGrid else None,
+        }
+        if self.classifies:
+            return _place_classification(result, name, outputNode, where), result
+        return mrml.node_from_segmentation(result, name=name, node=outputNode, **where), result
+
+
+def _as_model_sees(voxels, channels):
+    """Gray for a model of gray pictures where all colors are equal, and gray as a color for a model of color ones."""
+    import numpy as np
+    from MedMapAILib.pictures import is_gray
+
+    if (len(voxels), channels) == (3, 1) and is_gray(voxels):
+        return voxels[:1]
+    return np.repeat(voxels, 3, axis=0) if (len(voxels), channels) == (1, 3) else voxels
+
+
+def saliency_node(tableNode):
+    """The volume node with the saliency map of a classification's table, or None."""
+    return tableNode.GetNodeReference(SALIENCY_ROLE) if tableNode is not None else None
+
+
+def _place_classification(result, name, tableNode, where):
+    """The table node of a classification; its saliency map replaces that of the result that the table held before."""
+    from MedMapAILib import mrml
+
+    old = saliency_node(tableNode)
+    with mrml.unchanged_on_failure() as scene:
+        new = None
+        if result.saliency is not None:
+            new = mrml.node_from_saliency(result.saliency, name=f"{name} saliency", node=old, **where)
+        tableNode = mrml.node_from_classification(result, name=name, node=tableNode)
+        tableNode.SetNodeReferenceID(SALIENCY_ROLE, new.GetID() if new is not None else None)
+    if old is not None and new is None:
+        scene.RemoveNode(old)
+    return tableNode

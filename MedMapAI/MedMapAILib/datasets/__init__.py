@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
-from .csv_list import open_csv
 from .dataset import Case, Dataset
-from .decathlon import open_decathlon
-from .folder import IMAGES, open_folder
+from .folder import IMAGES
 
 __all__ = ["DATASETS", "Case", "Dataset", "open_dataset"]
 
-#: Name → function (path, labels=, patient_pattern=) → Dataset.
-DATASETS = {"folder": open_folder, "decathlon": open_decathlon, "csv": open_csv}
+#: Name → file and function in it: (path, labels=, patient_pattern=) → Dataset; some take options= besides.
+DATASETS = {
+    "folder": ("folder", "open_folder"),
+    "decathlon": ("decathlon", "open_decathlon"),
+    "csv": ("csv_list", "open_csv"),
+    "medmnist": ("medmnist", "open_medmnist"),
+    "class-folders": ("class_folders", "open_class_folders"),
+}
+_WITH_OPTIONS = ("csv", "medmnist", "class-folders")
+#: How a path begins that names a set of the MedMNIST collection, to be downloaded.
+_MEDMNIST = "medmnist:"
 
 
 def open_dataset(
@@ -22,23 +31,34 @@ def open_dataset(
     kind: str | None = None,
     labels: Mapping[int, str] | None = None,
     patient_pattern: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """List the cases of a data set; no image is read, and label maps only where nothing says which labels there are.
 
-    path: a folder with images/ and labels/, a folder with a dataset.json (or the file itself), or a .csv file. kind:
-    one of DATASETS; None finds out. labels: value → name; None takes what the data set declares or holds.
-    patient_pattern: a regular expression with one group that finds the patient in a case's name, such as
-    ``(LIDC-IDRI-\\d+)``; None takes what the data set says, else each case for a patient of its own.
+    path: a folder with images/ and labels/, a folder with a dataset.json (or the file itself), a .csv file, a folder
+    with one folder a class, a MedMNIST .npz, or "medmnist:NAME". kind: one of DATASETS; None finds out. labels: value →
+    name; None takes what the data set declares or holds. patient_pattern: a regular expression with one group that
+    finds the patient in a case's name, such as ``(LIDC-IDRI-\\d+)``; None takes what the data set says, else each case
+    for a patient of its own. options: of section [dataset] of a training configuration, for the kinds that have some:
+    image_column, image_folder, class_column, class_columns, patient_column, classes, target.
     Raises InputError that lists everything that is missing.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise InputError(f"There is no data set {path}; check the path.")
+    if str(path).startswith(_MEDMNIST):
+        kind = "medmnist"
+    else:
+        path = Path(path).expanduser()
+        if not path.exists():
+            raise InputError(f"There is no data set {path}; check the path.")
     if kind is None:
-        kind = _kind_of(path)
+        kind = _kind_of(Path(path))
     elif kind not in DATASETS:
         raise InputError(f"{kind!r} is no kind of data set; there are {', '.join(DATASETS)}.")
-    return DATASETS[kind](path, labels=labels or None, patient_pattern=patient_pattern or None)
+    file, function = DATASETS[kind]
+    opened = getattr(importlib.import_module(f".{file}", __package__), function)
+    arguments: dict[str, Any] = {"labels": labels or None, "patient_pattern": patient_pattern or None}
+    if kind in _WITH_OPTIONS:
+        arguments["options"] = {key: value for key, value in (options or {}).items() if value}
+    return opened(path, **arguments)
 
 
 def _kind_of(path: Path) -> str:
@@ -47,11 +67,16 @@ def _kind_of(path: Path) -> str:
             return "csv"
         if path.suffix.lower() == ".json":
             return "decathlon"
+        if path.suffix.lower() == ".npz":
+            return "medmnist"
     elif (path / "dataset.json").is_file():
         return "decathlon"
     elif any((path / name).is_dir() for name in IMAGES):
         return "folder"
+    elif any(child.is_dir() and not child.name.startswith(".") for child in path.iterdir()):
+        return "class-folders"
     raise InputError(
         f"{path} is no data set that can be read; give a folder with images/ and labels/, a folder with a "
-        "dataset.json (Medical Segmentation Decathlon), or a .csv file with the columns image and label."
+        "dataset.json (Medical Segmentation Decathlon), a folder with one folder of images a class, a MedMNIST .npz, or "
+        "a .csv file with the columns image and label (or class)."
     )

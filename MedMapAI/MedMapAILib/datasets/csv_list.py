@@ -1,23 +1,25 @@
-"""A table of paths: one case a row."""
+"""A table of paths: one case a row, with its label map or its class."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
-from .dataset import Case, Dataset, Problems, label_names, patient_finder, stem
+from ..pictures import is_picture
+from .dataset import Case, Dataset, Problems, is_image_name, label_names, patient_finder, stem
 from .decathlon import located, shown
 from .loading import labels_of_files
+from .table import Table, read_table
 
+PATIENT = ("patient", "patient_id", "patientid")
+NAME = ("name", "case")
 _LABEL = ("label", "mask", "segmentation")
-_PATIENT = ("patient", "patient_id", "patientid")
-_NAME = ("name", "case")
-_PARTS = {
+_CLASS = ("class", "classes", "target", "diagnosis")
+#: What users call the parts of a split → what they are called here.
+PARTS = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -28,18 +30,34 @@ _PARTS = {
 }
 
 
-def open_csv(path: Path, *, labels: Mapping[int, str] | None = None, patient_pattern: str | None = None) -> Dataset:
-    """Read a table with a header row and the columns ``image`` (further channels ``image2``, ``image3`` …), ``label``,
-    and optionally ``patient``, ``name`` and ``split`` (train, validation or test); other columns are left alone.
+def open_csv(
+    path: Path,
+    *,
+    labels: Mapping[int, str] | None = None,
+    patient_pattern: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Read a table with a header row: of label maps, or of classes (see ``class_list.open_class_list``).
+
+    It is one of classes where ``options`` say so, or it has a column ``class``, or a column ``label`` that names no
+    files. One of label maps has the columns ``image`` (further channels ``image2``, ``image3`` …), ``label``, and
+    optionally ``patient``, ``name`` and ``split`` (train, validation or test); other columns are left alone.
 
     Separated by commas, semicolons or tabs; UTF-8, UTF-16 or Windows-1252. Paths are absolute or relative to the
     table's folder, with / or \\. The column ``patient`` goes before ``patient_pattern``. Raises InputError that names
     the missing column or lists all rows and files that are wrong.
     """
     path = Path(path)
-    columns, rows = _table(path)
-    image_columns = sorted((c for c in columns if re.fullmatch(r"image\d*", c)), key=lambda c: int(c[5:] or 1))
-    label_column, patient_column, name_column = (_first(columns, names) for names in (_LABEL, _PATIENT, _NAME))
+    table = read_table(path)
+    options = dict(options or {})
+    class_column = _class_column(table, path)
+    if class_column is not None or {"class_column", "class_columns", "classes", "target"} & set(options):
+        from .class_list import open_class_list
+
+        return open_class_list(path, table, class_column, patient_pattern, options)
+    columns, rows = table.columns, table.rows
+    image_columns = image_columns_of(table)
+    label_column, patient_column, name_column = (table.first_of(names) for names in (_LABEL, PATIENT, NAME))
     if not image_columns or label_column is None:
         raise InputError(
             f"{path} needs a header row with the columns image and label, and has {', '.join(columns) or 'none'}; "
@@ -49,7 +67,7 @@ def open_csv(path: Path, *, labels: Mapping[int, str] | None = None, patient_pat
         raise InputError(f"{path} lists no cases; write one row a case below the header.")
     find_patient = patient_finder(patient_pattern)
     problems = Problems()
-    names = _names(rows, name_column, image_columns[0], path.parent)
+    names = case_names(rows, name_column, image_columns[0], path.parent)
     cases: dict[str, Case] = {}
     parts: dict[str, str] = {}
     for (line, row), name in zip(rows, names, strict=True):
@@ -72,7 +90,7 @@ def open_csv(path: Path, *, labels: Mapping[int, str] | None = None, patient_pat
         if name in cases:
             problems.add("name(s) given to two rows", name)
         if "split" in columns:
-            part = _PARTS.get(row["split"].lower())
+            part = PARTS.get(row["split"].lower())
             if part is None:
                 problems.add("row(s) whose split is not train, validation or test", f"line {line}")
             else:
@@ -88,63 +106,36 @@ def open_csv(path: Path, *, labels: Mapping[int, str] | None = None, patient_pat
     return Dataset(path.stem, ordered, values, tuple(image_columns), source)
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Column names in lower case, and rows with their line numbers; empty lines are left out."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); give a .csv file.") from None
-    text = _decoded(data, path)
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns: list[str] = []
-    rows = []
-    try:
-        for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if not any(cells):
-                continue
-            if not columns:
-                columns = [cell.lower() for cell in cells]
-                twice = [name for name, count in Counter(filter(None, columns)).items() if count > 1]
-                if twice:
-                    raise InputError(f"{path} has two columns called {twice[0]!r}; rename one.")
-            else:
-                cells += [""] * (len(columns) - len(cells))
-                rows.append((reader.line_num, dict(zip(columns, cells, strict=False))))
-    except csv.Error as error:
-        raise InputError(f"{path} is not a table that can be read (line {reader.line_num}: {error}).") from None
-    return columns, rows
+def image_columns_of(table: Table) -> list[str]:
+    """The columns image, image2, image3 …, in their order."""
+    return sorted((c for c in table.columns if re.fullmatch(r"image\d*", c)), key=lambda c: int(c[5:] or 1))
 
 
-def _decoded(data: bytes, path: Path) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # what Excel calls Unicode text
-        encodings = ("utf-16",)
-    else:
-        encodings = ("utf-8-sig", "cp1252")
-    for encoding in encodings:
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text
-    raise InputError(f"{path} is not a text file; save the table as CSV in UTF-8.")
+def _class_column(table: Table, path: Path) -> str | None:
+    """The column that holds classes, where the table looks like one of classes."""
+    named = table.first_of(_CLASS)
+    if named is not None and table.first_of(_LABEL) is None:
+        return named
+    texts = {row["label"] for _, row in table.rows if row["label"]} if "label" in table.columns else set()
+    # A folder proves nothing: folders named as the classes often lie beside the table.
+    if texts and not any(is_image_name(Path(text)) or located(text, path.parent).is_file() for text in texts):
+        return "label"
+    return None
 
 
-def _first(columns: list[str], names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if name in columns), None)
-
-
-def _names(
+def case_names(
     rows: list[tuple[int, dict[str, str]]], name_column: str | None, image_column: str, folder: Path
 ) -> list[str]:
     """The column of names, else the stems of the first images, else, where those repeat, their whole relative paths."""
     if name_column is not None and all(row[name_column] for _, row in rows):
         return [row[name_column] for _, row in rows]
     paths = [located(row[image_column], folder) if row[image_column] else Path(f"line {line}") for line, row in rows]
-    stems = [stem(path) for path in paths]
+    stems = [name_of(path) for path in paths]
     if len(set(stems)) == len(stems):
         return stems
-    return [f"{shown(path.parent, folder)}/{stem(path)}".replace("/", "_") for path in paths]
+    return [f"{shown(path.parent, folder)}/{name_of(path)}".replace("/", "_") for path in paths]
+
+
+def name_of(image: Path) -> str:
+    """The name without its ending, also that of a picture; the name of a folder."""
+    return image.stem if is_picture(image) else stem(image)

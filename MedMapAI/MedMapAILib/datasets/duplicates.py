@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import nibabel.orientations as orientations
 import numpy as np
 
 from ..errors import InputError
-from ..image import read_volume
-from .dataset import Case
+from ..image import affine_of, read_volume
+from ..pictures import is_gray, is_picture
+from .dataset import Case, Dataset
 from .loading import frame_count, raise_problems
 
 
@@ -19,21 +21,44 @@ def content_hash(case: Case) -> str:
     """SHA-256 (hexadecimal) of size and voxel values of a case's images.
 
     The same for the same voxels in another format, compression or number type, and in any of the 48 axis orders and
-    flips with the matrix that belongs to it: axes are brought nearest to right, anterior, superior first. Position and
-    spacing play no part, nor does the label map. Raises InputError where a file cannot be read.
+    flips with the matrix that belongs to it: axes are brought nearest to right, anterior, superior first. A picture
+    with three equal colors is the same as a gray one. Position and spacing play no part, nor does the label. Raises
+    InputError where a file cannot be read.
     """
     digest = hashlib.sha256()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # whoever loads the case says it
-        for path in case.images:
-            frames = frame_count(path) if len(case.images) == 1 else 1
-            for frame in range(frames):
-                volume = read_volume(path, frame=frame if frames > 1 else None)
-                array = orientations.apply_orientation(volume.array, orientations.io_orientation(volume.affine))
-                digest.update(np.asarray(array.shape, dtype="<i8").tobytes())
-                # + 0 turns -0.0, which some writers make of 0, into 0.
-                digest.update(np.ascontiguousarray(array, dtype="<f4") + np.float32(0))
+        for array, affine in _arrays(case):
+            array = orientations.apply_orientation(array, _orientation(affine.tobytes()))
+            digest.update(np.asarray(array.shape, dtype="<i8").tobytes())
+            # + 0 turns -0.0, which some writers make of 0, into 0.
+            digest.update(np.ascontiguousarray(array, dtype="<f4") + np.float32(0))
     return digest.hexdigest()
+
+
+def _arrays(case: Case) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The channels of a case, (I, J, K) each, with their matrices voxel index → RAS mm."""
+    if case.member is not None:
+        from .medmnist import AFFINE, member_array
+
+        for channel in _without_copies(member_array(case.images[0], case.member)):
+            yield channel, AFFINE
+        return
+    for path in case.images:
+        frames = frame_count(path) if len(case.images) == 1 and not is_picture(path) else 1
+        for frame in range(frames):
+            volume = read_volume(path, frame=frame if frames > 1 else None, color=True)
+            for channel in _without_copies(volume.array.reshape(-1, *volume.array.shape[-3:])):
+                yield channel, affine_of(volume)
+
+
+def _without_copies(channels: np.ndarray) -> np.ndarray:
+    return channels[:1] if len(channels) == 3 and is_gray(channels) else channels
+
+
+@functools.lru_cache(maxsize=64)  # thousands of pictures have the same
+def _orientation(affine: bytes) -> np.ndarray:
+    return orientations.io_orientation(np.frombuffer(affine, dtype=np.float64).reshape(4, 4))
 
 
 def find_duplicates(
@@ -55,3 +80,25 @@ def find_duplicates(
             problems[case.name] = error
     raise_problems(problems, where)
     return tuple(sorted(tuple(sorted(names)) for names in groups.values() if len(names) > 1))
+
+
+def check_labels_agree(dataset: Dataset, duplicates: Iterable[tuple[str, ...]]) -> None:
+    """InputError that lists the groups of equal images whose classes differ: one of the labels must be wrong.
+
+    duplicates: groups of names of cases. Cases whose classes are not known agree with all others.
+    """
+    classes = {case.name: case.classes for case in dataset.cases if case.classes is not None}
+    conflicts = [
+        " = ".join(f"{name} ({_called(dataset, classes[name])})" for name in group if name in classes)
+        for group in duplicates
+        if len({classes[name] for name in group if name in classes}) > 1
+    ]
+    if conflicts:
+        raise InputError(
+            f"The data set {dataset.name} has {len(conflicts)} image(s) more than once with different labels: "
+            f"{', '.join(conflicts)}; correct the labels or leave the images out."
+        )
+
+
+def _called(dataset: Dataset, classes: tuple[int, ...]) -> str:
+    return " and ".join(dataset.classes[number] for number in classes) or "none"

@@ -11,21 +11,25 @@ from monai.data import MetaTensor
 
 from ..errors import InputError
 from ..image import check_not_constant, check_same_geometry, ending_of, make_image, read_image
-from ..results import Segment, Segmentation, color_of, read_segmentation
+from ..results import ClassReference, Segment, Segmentation, color_of, read_segmentation
 from .dataset import Case, Dataset, listed
 
 
-def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Segmentation | None]:
+def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Segmentation | ClassReference | None]:
     """Read one case.
 
     Returns the image (C, I, J, K), RAS affine, values as acquired, one channel for each of ``dataset.channels``; and
-    the label map on the same grid with the segments of ``dataset.labels``, or None where the case has no label.
+    the label map on the same grid with the segments of ``dataset.labels``, or the classes that are true; None where the
+    case has no label.
     Raises InputError where a file cannot be read or is constant, channels and label are not on one grid, the number of
     channels is not that of the data set, or a label value is not declared.
     """
-    image = _read_channels(case, len(dataset.channels))
+    image = read_case_image(case, len(dataset.channels))
     for number, channel in enumerate(image):
         check_not_constant(channel, case.images[number % len(case.images)])
+    if dataset.kind:
+        known = case.classes is not None
+        return image, ClassReference(dataset.classes, dataset.kind, case.classes) if known else None
     if case.label is None:
         return image, None
     segments = [Segment(value, name, color_of(value)) for value, name in dataset.labels.items()]
@@ -36,7 +40,7 @@ def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Segmentation | 
 
 def load_cases(
     dataset: Dataset, cases: Iterable[Case], progress: Callable[[float, str], None] | None = None
-) -> Iterator[tuple[Case, MetaTensor, Segmentation | None]]:
+) -> Iterator[tuple[Case, MetaTensor, Segmentation | ClassReference | None]]:
     """Read cases one after the other, and tell of all that cannot be used at once, at the end.
 
     Raises InputError after the last case, with the first problem in full and the names of the others.
@@ -121,8 +125,12 @@ def frame_count(path: Path) -> int:
         return 1
 
 
-def _read_channels(case: Case, count: int) -> MetaTensor:
-    """All channels of a case as one image (count, I, J, K)."""
+def read_case_image(case: Case, count: int) -> MetaTensor:
+    """All channels of a case as one image (count, I, J, K). Raises InputError where they are not that many."""
+    if case.member is not None:
+        from .medmnist import read_member
+
+        return read_member(case.images[0], case.member)
     if len(case.images) not in (1, count):
         raise InputError(f"Case {case.name} has {len(case.images)} images, and the data set has {count} channels.")
     frames = frame_count(case.images[0]) if len(case.images) == 1 else count

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..image import affine_of
 
 #: More problems than this are counted, not listed.
 _MOST_PROBLEMS = 8
@@ -20,11 +22,14 @@ class DataReport:
     """Measurements of the cases that could be read, one entry a case, and what is wrong with the others.
 
     sizes: (I, J, K) voxels. spacings: mm. intensities: 1st and 99th percentile. volumes_ml: segment → volume in
-    each case.
+    each case. classes: class → number of its cases. kind: of target; empty for label maps. patients: how many.
     """
 
     name: str
     cases: int = 0
+    kind: str = ""
+    patients: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
     sizes: list[tuple[int, ...]] = field(default_factory=list)
     spacings: list[tuple[float, ...]] = field(default_factory=list)
     intensities: list[tuple[float, float]] = field(default_factory=list)
@@ -42,12 +47,10 @@ class DataReport:
                 ("Spacing, mm", _ranges(self.spacings, " × ", ".3g")),
                 ("Intensities (1–99 %)", " to ".join(f"{v:.4g}" for v in np.median(self.intensities, axis=0))),
             ]
+            if self.kind:
+                rows[:0] = [("Target", self.kind), ("Patients", str(self.patients))]
             lines.append(_table(rows))
-            rows = [("Segment", "in cases", "median mL")]
-            for name, volumes in self.volumes_ml.items():
-                there = [volume for volume in volumes if volume > 0]
-                rows.append((name, f"{len(there)} of {usable}", f"{np.median(there):.3g}" if there else "–"))
-            lines.append(_table(rows, head=True))
+            lines.append(_table(self._class_rows() if self.kind else self._segment_rows(), head=True))
         if self.problems:
             more = len(self.problems) - _MOST_PROBLEMS
             items = [f"<li>{escape(text)}</li>" for text in self.problems[:_MOST_PROBLEMS]]
@@ -57,14 +60,29 @@ class DataReport:
             lines.append("<p>No problems found.</p>")
         return "\n".join(lines)
 
+    def _segment_rows(self) -> list[tuple[str, ...]]:
+        rows = [("Segment", "in cases", "median mL")]
+        for name, volumes in self.volumes_ml.items():
+            there = [volume for volume in volumes if volume > 0]
+            rows.append((name, f"{len(there)} of {len(self.sizes)}", f"{np.median(there):.3g}" if there else "–"))
+        return rows
+
+    def _class_rows(self) -> list[tuple[str, ...]]:
+        rows = [("Class", "cases", "share")]
+        for name, count in self.classes.items():
+            rows.append((name, str(count), f"{100 * count / len(self.sizes):.1f} %"))
+        return rows
+
 
 def measure_dataset(
     path: str | Path,
     labels: dict[int, str] | None = None,
     progress: Callable[[float, str], None] | None = None,
     name: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> DataReport:
     """Read all cases of a data set and measure them. progress: called with a fraction and a message after each.
+    options: as ``open_dataset`` takes them.
 
     Cases that cannot be read, or whose image and labels do not fit, are problems of the report. Raises InputError when
     there is no data set.
@@ -73,14 +91,15 @@ def measure_dataset(
     from .duplicates import find_duplicates
     from .loading import load_case
 
-    dataset = open_dataset(path, labels=labels or None)
-    report = DataReport(name or dataset.name, cases=len(dataset.cases))
+    dataset = open_dataset(path, labels=labels or None, options=options)
+    report = DataReport(name or dataset.name, cases=len(dataset.cases), kind=dataset.kind)
+    report.classes = dict.fromkeys(dataset.classes, 0)
     usable = []
     for number, case in enumerate(dataset.cases):
         if progress is not None:
             progress(number / len(dataset.cases), f"reading case {number + 1} of {len(dataset.cases)}")
-        if case.label is None:
-            report.problems.append(f"{case.name} has no labels and is left out.")
+        if not case.labelled:
+            report.problems.append(f"{case.name} has no {'class' if dataset.kind else 'labels'} and is left out.")
             continue
         try:
             image, reference = load_case(case, dataset)
@@ -90,12 +109,18 @@ def measure_dataset(
         voxels = np.asarray(image)
         usable.append(case)
         report.sizes.append(tuple(voxels.shape[1:]))
-        report.spacings.append(tuple(np.linalg.norm(reference.affine[:3, :3], axis=0)))
+        report.spacings.append(tuple(np.linalg.norm(affine_of(image)[:3, :3], axis=0)))
         report.intensities.append(tuple(np.percentile(voxels, [1, 99])))
+        if dataset.kind:
+            for each in reference.names:
+                report.classes[each] += 1
+            continue
         for segment, volume in reference.volumes_ml().items():
             report.volumes_ml.setdefault(segment, []).append(volume)
         if not reference.labels.any():
             report.problems.append(f"The labels of {case.name} are empty.")
+    report.patients = len({case.patient for case in usable})
+    report.problems += [f"There is no case of {each}." for each, count in report.classes.items() if not count]
     for group in find_duplicates(usable):
         report.problems.append(f"The same voxels under several names, kept together in the split: {', '.join(group)}.")
     return report
@@ -106,9 +131,10 @@ def describe_dataset(
     labels: dict[int, str] | None = None,
     progress: Callable[[float, str], None] | None = None,
     name: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> str:
     """``measure_dataset`` as HTML."""
-    return measure_dataset(path, labels, progress, name).html
+    return measure_dataset(path, labels, progress, name, options).html
 
 
 def _ranges(values: list[tuple[float, ...]], separator: str, number: str) -> str:

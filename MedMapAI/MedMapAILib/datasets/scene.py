@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import atomic_folder
-from ..image import check_same_geometry, write_image
+from ..image import affine_of, check_same_geometry, make_image, write_image
 from ..results import Segment, Segmentation, label_type, write_segmentation
 
 
@@ -40,6 +42,79 @@ def write_cases(cases: Iterable[tuple[Any, Segmentation]], folder: str | Path) -
             write_image(image, temporary / "images" / f"{name}.nrrd")
             write_segmentation(_renumbered(segmentation, values), temporary / "labels" / f"{name}.nrrd")
     return {str(value): _about(described[name]) for name, value in sorted(values.items(), key=lambda item: item[1])}
+
+
+def write_class_cases(
+    samples: Iterable[tuple[Any, tuple[Sequence[float], Sequence[float]] | None, str]],
+    folder: str | Path,
+    margin: float = 0.0,
+) -> tuple[str, ...]:
+    """Write samples to ``folder/<class>/patient_001/case_001.nrrd`` and so on; whole or not at all.
+
+    samples: (image (C, I, J, K), ROI or None for the whole image, name of the class), read one at a time. ROI: center
+    and size, RAS mm, sides along the patient's axes; of an oblique image the smallest block of voxels that holds it is
+    cut out. margin: mm that are kept around each ROI. What is cut from the same image belongs to one patient, so that
+    no split tears it apart. An older folder of that name is replaced. Returns the names of the classes in the order in
+    which they came. Raises InputError for a name that no folder can have, and for an ROI that lies outside its image.
+    """
+    if margin < 0:
+        raise InputError(f"The margin around an ROI is {margin:g} mm; it must not be negative.")
+    classes: dict[str, None] = {}
+    patients: dict[bytes, int] = {}
+    with atomic_folder(folder) as temporary:
+        for number, (image, roi, name) in enumerate(samples, start=1):
+            name = name.strip()
+            if (
+                not name
+                or name.startswith((".", "_"))
+                or name.endswith(".")
+                or re.search(r'[<>:"/\\|?*\x00-\x1f]', name)
+            ):
+                raise InputError(f"The class {name!r} of sample {number} cannot be the name of a folder; rename it.")
+            classes[name] = None
+            patient = patients.setdefault(_identity(image), len(patients) + 1)
+            place = temporary / name / f"patient_{patient:03d}"
+            place.mkdir(parents=True, exist_ok=True)
+            cut = image if roi is None else crop(image, *roi, margin=margin, what=f"The ROI of sample {number}")
+            write_image(cut, place / f"case_{number:03d}.nrrd")
+    return tuple(classes)
+
+
+def crop(
+    image: Any, center: Sequence[float], size: Sequence[float], *, margin: float = 0.0, what: str = "The ROI"
+) -> Any:
+    """The voxels of an image (C, I, J, K) whose centers may lie in a box in RAS mm, in their place.
+
+    center, size: RAS mm; margin: mm more on each side. Of an oblique image, the smallest block of voxels around the
+    box. At least one voxel; what lies beyond the image is left out. Raises InputError, which begins with ``what``,
+    where no part of the box is in the image.
+    """
+    affine = affine_of(image)
+    half = np.abs(np.asarray(size, dtype=np.float64)) / 2 + margin
+    corners = np.array(np.meshgrid(*np.stack([-half, half], axis=1), indexing="ij")).reshape(3, -1).T + center
+    indices = (corners - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    low, high = indices.min(axis=0), indices.max(axis=0)
+    shape = np.array(image.shape[-3:])
+    # A voxel reaches half a step to either side of its center.
+    if (high < -0.5).any() or (low > shape - 0.5).any():
+        raise InputError(f"{what} lies outside its image; move it onto the finding.")
+    # 1e-6: an edge on a voxel's center takes the voxel in, whatever rounding did.
+    first, last = np.ceil(low - 1e-6), np.floor(high + 1e-6)
+    middle = np.round((low + high) / 2)
+    thin = last < first
+    first, last = np.where(thin, middle, first), np.where(thin, middle, last)
+    first, last = (np.clip(v, 0, shape - 1).astype(int) for v in (first, last))
+    moved = affine.copy()
+    moved[:3, 3] = affine[:3, :3] @ first + affine[:3, 3]
+    part = tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
+    return make_image(np.asarray(image)[(slice(None), *part)], moved)
+
+
+def _identity(image: Any) -> bytes:
+    """The same for the same voxels in the same place."""
+    digest = hashlib.sha256(affine_of(image).tobytes())
+    digest.update(np.ascontiguousarray(np.asarray(image)))
+    return digest.digest()
 
 
 def _free_value(wanted: int, taken: Iterable[int]) -> int:

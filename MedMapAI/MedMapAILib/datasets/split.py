@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 from ..errors import InputError
 from ..files import write_atomically
 from .dataset import Case, Dataset, listed
-from .duplicates import find_duplicates
+from .duplicates import check_labels_agree, find_duplicates
+from .folds import deal_cases
 
 PARTS = ("train", "validation", "test")
 
@@ -51,23 +53,27 @@ def make_split(
     validation, test: share of the cases, 0 to <1. All cases of a patient, and all cases with the same voxels, go into
     the same part. The draw depends on the seed and the patients' identifiers alone: not on the order of files, the
     platform or the version of a library. Where the data set brings its own parts (column split of a table), those are
-    taken, and only a validation part that is missing is drawn from the training cases. Raises InputError where the
-    shares are wrong, there are too few patients, or a patient lies in two given parts.
+    taken, and only a validation part that is missing is drawn from the training cases. Of cases with classes each part
+    gets its share of every class, as nearly as patients allow. Raises InputError where the shares are wrong, there are
+    too few patients, a patient lies in two given parts, a class is missing from training, or the same image has
+    different labels.
     """
     _check_fractions(validation, test)
     if not dataset.cases:
         raise InputError(f"The data set {dataset.name} has no cases to split.")
     duplicates = find_duplicates(dataset.cases, dataset.name, progress)
+    check_labels_agree(dataset, duplicates)
+    classes = {case.name: case.classes or () for case in dataset.cases} if dataset.classes else None
     given: dict[str, str] = dataset.source.get("split", {})
     alone = {case.name: case.patient for case in dataset.cases}
     together = _merged(alone, duplicates)
     if given:
         _check_patients(dataset.cases, given, "the column split")
-        parts = _given_parts(given, together, validation, seed, dataset.name)
+        parts = _given_parts(given, together, classes, validation, seed, dataset.name)
         before = given
     else:
-        parts = _drawn_parts(together, validation, test, seed, dataset.name)
-        before = parts if together == alone else _drawn_parts(alone, validation, test, seed, dataset.name)
+        parts = _parts(together, classes, validation, test, seed, dataset.name)
+        before = parts if together == alone else _parts(alone, classes, validation, test, seed, dataset.name)
     groups = tuple(
         {"cases": list(group), "crossed": len({before.get(name, "train") for name in group}) > 1}
         for group in duplicates
@@ -80,7 +86,8 @@ def make_split(
             f"({listed(' = '.join(g['cases']) for g in groups)}); each is kept in one part as one patient, "
             f"{len(crossed)} of them would have lain in two parts."
         )
-    return Split(*(_names(parts, part) for part in PARTS), seed=seed, duplicates=groups, notes=tuple(notes))
+    split = Split(*(_names(parts, part) for part in PARTS), seed=seed, duplicates=groups, notes=tuple(notes))
+    return _with_classes_checked(split, dataset)
 
 
 def write_split(split: Split, path: str | Path) -> None:
@@ -123,25 +130,29 @@ def read_split(path: str | Path, dataset: Dataset) -> Split:
         )
     _check_patients(dataset.cases, named, f"the split {path}")
     left_out = sorted(known - set(named))
-    notes = [note for note in content.get("notes", []) if isinstance(note, str) and not note.endswith(_IN_NO_PART)]
+    notes = [note for note in content.get("notes", []) if isinstance(note, str) and not note.endswith(_NOTED_AGAIN)]
     if left_out:
         notes.append(f"{len(left_out)} case(s) ({listed(left_out)}) {_IN_NO_PART}")
     duplicates = content.get("duplicates", [])
-    return Split(
+    split = Split(
         *(tuple(sorted(content.get(part, []))) for part in PARTS),
         seed=content.get("seed"),
         duplicates=tuple(duplicates) if isinstance(duplicates, list) else (),
         notes=tuple(notes),
     )
+    return _with_classes_checked(split, dataset)
 
 
 _IN_NO_PART = "are in no part of the stored split and are not used."
+_WITHOUT_CLASS = "so nothing is said about it there."
+_NOTED_AGAIN = (_IN_NO_PART, _WITHOUT_CLASS)
 
 
 def with_duplicates(split: Split, dataset: Dataset) -> Split:
     """A split that a person made, with the groups of cases of the same voxels found and those across parts noted."""
     part_of = {name: part for part in PARTS for name in getattr(split, part)}
     found = find_duplicates([case for case in dataset.cases if case.name in part_of], dataset.name)
+    check_labels_agree(dataset, found)
     groups = tuple({"cases": list(group), "crossed": len({part_of[name] for name in group}) > 1} for group in found)
     crossed = [" = ".join(group["cases"]) for group in groups if group["crossed"]]
     notes = split.notes
@@ -151,6 +162,27 @@ def with_duplicates(split: Split, dataset: Dataset) -> Split:
             f"The given split has the same voxels in several parts ({listed(crossed)}); its scores are too good.",
         )
     return replace(split, duplicates=groups, notes=notes)
+
+
+def _with_classes_checked(split: Split, dataset: Dataset) -> Split:
+    """The split with a note on each class that a part lacks. InputError where training lacks one, or there is only one
+    in it.
+    """
+    if not dataset.classes:
+        return split
+    classes = {case.name: case.classes or () for case in dataset.cases}
+    notes = list(split.notes)
+    for part in PARTS:
+        names = getattr(split, part)
+        there = {number for name in names for number in classes[name]}
+        missing = [name for number, name in enumerate(dataset.classes) if number not in there]
+        if part == "train" and missing:
+            raise InputError(
+                f"The training part of {dataset.name} has no case of {listed(missing)}; add some, move some there, or "
+                "leave the class out."
+            )
+        notes += [f"The {part} part has no case of {name}, {_WITHOUT_CLASS}" for name in missing if names]
+    return replace(split, notes=tuple(notes))
 
 
 def _check_fractions(validation: float, test: float) -> None:
@@ -197,17 +229,9 @@ def _drawn_parts(patients: dict[str, str], validation: float, test: float, seed:
     """Case → part. Patients come in the order of a hash of seed and identifier; test is filled first, then
     validation.
     """
-    cases_of: dict[str, list[str]] = {}
-    for name, patient in sorted(patients.items()):
-        cases_of.setdefault(patient, []).append(name)
-    needed = 1 + (validation > 0) + (test > 0)
-    if len(cases_of) < needed:
-        asked = " and ".join(part for part, share in (("a validation", validation), ("a test", test)) if share > 0)
-        raise InputError(
-            f"The data set {where} has {len(cases_of)} patient(s), too few for a training and {asked} part without a "
-            f"patient in two of them; at least {needed} are needed: add patients, or set the share of a part to 0."
-        )
-    order = sorted(cases_of, key=lambda patient: (_hash(seed, patient), patient))
+    cases_of = _cases_of(patients)
+    needed = _check_enough(len(cases_of), validation, test, where)
+    order = _by_lot(cases_of, seed)
     parts: dict[str, str] = {}
     for part, share in (("test", test), ("validation", validation)):
         # Halves up, as people round; Python's own round() takes 2.5 to 2.
@@ -227,8 +251,87 @@ def _drawn_parts(patients: dict[str, str], validation: float, test: float, seed:
     return parts
 
 
+def _stratified_parts(
+    patients: dict[str, str],
+    classes: dict[str, tuple[int, ...]],
+    validation: float,
+    test: float,
+    seed: int,
+    where: str,
+) -> dict[str, str]:
+    """Case → part, with the same share of every class in each; training goes without no class that there is."""
+    cases_of = _cases_of(patients)
+    _check_enough(len(cases_of), validation, test, where)
+    # Who needs no part gets none; the draw must not depend on parts of share 0.
+    shares = {"train": 1 - validation - test, "validation": validation, "test": test}
+    wanted = [part for part in PARTS if shares[part] > 0]
+    dealt = deal_cases(patients, classes, [shares[part] for part in wanted], seed)
+    part_of = {patients[name]: part for part, names in zip(wanted, dealt, strict=True) for name in names}
+    order = _by_lot(cases_of, seed)
+    has = {patient: {number for name in names for number in classes[name]} for patient, names in cases_of.items()}
+    training = Counter(number for patient in order if part_of[patient] == "train" for number in has[patient])
+    for patient in order:
+        if any(not training[number] for number in has[patient]):
+            part_of[patient] = "train"
+            training.update(has[patient])
+    for part in wanted[1:]:
+        if part in part_of.values():
+            continue
+        # Small classes may all have gone into training: of those that are there twice one is taken.
+        spare = [p for p in order if part_of[p] == "train" and all(training[number] > 1 for number in has[p])]
+        if not spare:
+            raise InputError(
+                f"The data set {where} has too few patients of each class for a {part} part beside a training part "
+                "that holds all classes; add patients, or set the share of the part to 0."
+            )
+        part_of[spare[0]] = part
+        training.subtract(has[spare[0]])
+    return {name: part_of[patient] for name, patient in patients.items()}
+
+
+def _parts(
+    patients: dict[str, str],
+    classes: dict[str, tuple[int, ...]] | None,
+    validation: float,
+    test: float,
+    seed: int,
+    where: str,
+) -> dict[str, str]:
+    if classes is None:
+        return _drawn_parts(patients, validation, test, seed, where)
+    return _stratified_parts(patients, classes, validation, test, seed, where)
+
+
+def _cases_of(patients: dict[str, str]) -> dict[str, list[str]]:
+    cases_of: dict[str, list[str]] = {}
+    for name, patient in sorted(patients.items()):
+        cases_of.setdefault(patient, []).append(name)
+    return cases_of
+
+
+def _check_enough(patients: int, validation: float, test: float, where: str) -> int:
+    """How many patients the parts need at least; InputError where there are fewer."""
+    needed = 1 + (validation > 0) + (test > 0)
+    if patients < needed:
+        asked = " and ".join(part for part, share in (("a validation", validation), ("a test", test)) if share > 0)
+        raise InputError(
+            f"The data set {where} has {patients} patient(s), too few for a training and {asked} part without a "
+            f"patient in two of them; at least {needed} are needed: add patients, or set the share of a part to 0."
+        )
+    return needed
+
+
+def _by_lot(patients: Iterable[str], seed: int) -> list[str]:
+    return sorted(patients, key=lambda patient: (_hash(seed, patient), patient))
+
+
 def _given_parts(
-    given: dict[str, str], patients: dict[str, str], validation: float, seed: int, where: str
+    given: dict[str, str],
+    patients: dict[str, str],
+    classes: dict[str, tuple[int, ...]] | None,
+    validation: float,
+    seed: int,
+    where: str,
 ) -> dict[str, str]:
     """The parts that the data set brings, with equal cases in the most protected of theirs."""
     strongest: dict[str, str] = {}
@@ -239,7 +342,7 @@ def _given_parts(
     if not training:
         raise InputError(f"The column split of {where} leaves no training cases; mark some rows as train.")
     if "validation" not in given.values() and validation > 0:
-        parts |= _drawn_parts(training, validation, 0.0, seed, where)
+        parts |= _parts(training, classes, validation, 0.0, seed, where)
     return parts
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle
@@ -10,12 +12,11 @@ from ..datasets import Case, Dataset
 from ..datasets.duplicates import content_hash
 from ..datasets.loading import load_case
 from ..errors import InputError
-from ..metrics import bootstrap_interval
-from .predictor import Predictor
+from .opening import Predictor, WholeImagePredictor
 
 
 def evaluate_cases(
-    predictor: Predictor,
+    predictor: Predictor | WholeImagePredictor,
     dataset: Dataset,
     cases: Iterable[Case],
     progress: Callable[[float, str], None] | None = None,
@@ -23,7 +24,8 @@ def evaluate_cases(
     """Run a model on cases and score it against their labels.
 
     Returns ``{"cases": [{"case": name, metric: value, …}, …], "summary": {metric: {"mean", "low", "high", "cases"},
-    …}}``: mean over cases with its 95 % bootstrap interval. A metric per segment is named "segment: metric"; without a
+    …}}``: mean over cases with its 95 % bootstrap interval (of a classification: the value over all cases, and its
+    interval over patients). A metric per segment is named "segment: metric"; without a
     segment it is the mean over segments. Values that are not defined for a case (a distance to a segment that is
     absent) are null and left out of the mean; "cases" counts those that went in.
     """
@@ -34,30 +36,50 @@ def evaluate_cases(
             progress(number / len(cases), f"case {number + 1} of {len(cases)}")
         image, reference = load_case(case, dataset)
         result = predictor.predict(image)
-        rows.append({"case": case.name, **flatten(predictor.task.evaluate(result, reference))})
+        rows.append({"case": case.name, **predictor.task.row(result, reference)})
     if progress is not None:
         progress(1.0, f"{len(cases)} cases done")
-    return {"cases": rows, "summary": summarize(rows)}
+    return {"cases": rows, "summary": predictor.task.summarize(rows, [case.patient for case in cases])}
 
 
-def flatten(metrics: dict[str, Any]) -> dict[str, Any]:
-    """{"mean": {m: v}, "labels": {segment: {m: v}}} → {m: v, "segment: m": v}."""
-    flat = dict(metrics["mean"])
-    for segment, values in metrics["labels"].items():
-        flat |= {f"{segment}: {metric}": value for metric, value in values.items()}
-    return flat
+def check_answers(bundle: Bundle, dataset: Dataset) -> None:
+    """Raise InputError where a data set does not hold what the model answers."""
+    classes = bundle.info.classes
+    if (classes is None) != (not dataset.kind):
+        what = "label maps" if classes is not None else "classes"
+        raise InputError(f"{dataset.name} is a data set of {what}, and {bundle.info.name} is for {bundle.info.task}.")
+    if classes is not None and (classes.names, classes.kind) != (dataset.classes, dataset.kind):
+        raise InputError(
+            f"{dataset.name} has the classes {', '.join(dataset.classes)} ({dataset.kind}), and the model "
+            f"{bundle.info.name} tells apart {', '.join(classes.names)} ({classes.kind}); name them in that order."
+        )
 
 
-def summarize(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and 95 % bootstrap interval over cases of every number in the rows."""
-    names = dict.fromkeys(key for row in rows for key in row if key != "case")
-    summary = {}
-    for name in names:
-        values = [row[name] for row in rows if isinstance(row.get(name), (int, float))]
-        if values:
-            mean, low, high = bootstrap_interval(values)
-            summary[name] = {"mean": mean, "low": low, "high": high, "cases": len(values)}
-    return summary
+def dataset_options(bundle: Bundle, path: str | Path, settings: Iterable[str] = ()) -> dict[str, Any]:
+    """How to open a data set as the model's own was opened, for ``open_dataset``: its classes, and for a table its
+    columns, as far as the table has them. settings: "key=value", over these; lists are separated by commas."""
+    classes = bundle.info.classes
+    if classes is None:
+        return {}
+    stored = bundle.train["config"]["dataset"]
+    options: dict[str, Any] = {"classes": list(classes.names), "target": classes.kind}
+    if Path(path).suffix.lower() in (".csv", ".tsv"):
+        header = Path(path).open(encoding="utf-8-sig", errors="replace").readline() if Path(path).is_file() else ""
+        columns = {cell.strip().strip('"').lower() for cell in re.split(r"[,;\t]", header)}
+        for key in ("image_column", "class_column", "patient_column"):
+            if stored.get(key) and str(stored[key]).lower() in columns:
+                options[key] = stored[key]
+        if all(str(name).lower() in columns for name in stored.get("class_columns") or ()):
+            options["class_columns"] = stored.get("class_columns")
+        folder = stored.get("image_folder")
+        if folder and (Path(path).parent / folder).is_dir():
+            options["image_folder"] = folder
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or key not in ("image_column", "image_folder", "class_column", "class_columns", "patient_column"):
+            raise InputError(f"--set {setting} is not of the form key=value with a key of section [dataset].")
+        options[key] = value.split(",") if key == "class_columns" else value
+    return options
 
 
 def choose_cases(bundle: Bundle, dataset: Dataset, split: str) -> tuple[list[Case], str]:
@@ -66,7 +88,7 @@ def choose_cases(bundle: Bundle, dataset: Dataset, split: str) -> tuple[list[Cas
     split: "all"; "train", "validation" or "test" as stored with the model, by case name; or "held-out": all whose
     voxels were not among the training images, whatever they are called. Raises InputError when none is left.
     """
-    labelled = [case for case in dataset.cases if case.label is not None]
+    labelled = [case for case in dataset.cases if case.labelled]
     if split == "all":
         chosen, said = labelled, f"All {len(labelled)} labelled cases; some may have been trained on."
     elif split == "held-out":

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..results import Segment, Segmentation
+from ..results import Classification, Familiarity, Saliency, Segment, Segmentation
 from .report import RunReport
 
 #: Raised with every change after which an older worker would misunderstand.
-PROTOCOL = 1
+PROTOCOL = 2
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -26,7 +26,8 @@ class RunRequest:
 
     model: path of a bundle, or its name. image: voxels (C, I, J, K) of any number type, in any memory order. affine:
     4x4, voxel index → RAS mm. notes: about the image, shown with the result. roi: (center, size) of a box, RAS mm.
-    reference: what to score the result against, on the image's grid. The rest: as ``Predictor`` takes them.
+    reference: what to score the result against, on the image's grid. saliency: by which method to show where a
+    classifier looked, or None. The rest: as ``Predictor`` takes them.
     """
 
     model: str
@@ -40,6 +41,11 @@ class RunRequest:
     backend: str = "auto"
     overlap: float | None = None
     mirror: bool | None = None
+    saliency: str | None = None
+
+
+#: What crosses as it is.
+_PLAIN = ("device", "precision", "backend", "overlap", "mirror", "saliency")
 
 
 def request_to_message(request: RunRequest) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -50,7 +56,7 @@ def request_to_message(request: RunRequest) -> tuple[dict[str, Any], list[np.nda
         "notes": list(request.notes),
         "roi": None if request.roi is None else [[float(x) for x in part] for part in request.roi],
         "reference": None if request.reference is None else _segmentation_to_dict(request.reference),
-        **{key: getattr(request, key) for key in ("device", "precision", "backend", "overlap", "mirror")},
+        **{key: getattr(request, key) for key in _PLAIN},
     }
     arrays = [np.asarray(request.image)]
     if request.reference is not None:
@@ -68,28 +74,40 @@ def request_from_message(message: dict[str, Any], arrays: list[np.ndarray]) -> R
         notes=tuple(message["notes"]),
         roi=None if roi is None else (tuple(roi[0]), tuple(roi[1])),
         reference=None if reference is None else _segmentation_from_dict(reference, arrays[1]),
-        **{key: message[key] for key in ("device", "precision", "backend", "overlap", "mirror")},
+        **{key: message[key] for key in _PLAIN},
     )
 
 
 def report_to_message(report: RunReport) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """The report as a dictionary and the array [labels of the segmentation]."""
+    """The report as a dictionary, and the arrays of its result: [labels], or [saliency map] if there is one."""
+    result, counts = report.result, report.counts
+    if isinstance(result, Classification):
+        about, arrays = {"classification": _classification_to_dict(result)}, []
+        if result.saliency is not None:
+            arrays.append(result.saliency.values)
+    else:
+        about, arrays = {"segmentation": _segmentation_to_dict(result)}, [result.labels]
+        counts = result.voxel_counts() if counts is None else counts
     message = {
         "model": report.model,
-        "segmentation": _segmentation_to_dict(report.segmentation),
+        **about,
         "device": report.device,
         "seconds": float(report.seconds),
         "scores": report.scores,
-        "counts": report.segmentation.voxel_counts() if report.counts is None else report.counts,
+        "counts": counts,
     }
-    return message, [report.segmentation.labels]
+    return message, arrays
 
 
 def report_from_message(message: dict[str, Any], arrays: list[np.ndarray]) -> RunReport:
-    """The inverse of ``report_to_message``; the array is taken as it is, not copied."""
+    """The inverse of ``report_to_message``; the arrays are taken as they are, not copied."""
+    if "classification" in message:
+        result = _classification_from_dict(message["classification"], arrays)
+    else:
+        result = _segmentation_from_dict(message["segmentation"], arrays[0])
     return RunReport(
         model=message["model"],
-        segmentation=_segmentation_from_dict(message["segmentation"], arrays[0]),
+        result=result,
         device=message["device"],
         seconds=message["seconds"],
         scores=message["scores"],
@@ -125,6 +143,43 @@ def _segmentation_to_dict(segmentation: Segmentation) -> dict[str, Any]:
 def _segmentation_from_dict(about: dict[str, Any], labels: np.ndarray) -> Segmentation:
     segments = tuple(Segment(s["value"], s["name"], tuple(s["color"]), s["terminology"]) for s in about["segments"])
     return Segmentation(labels, np.array(about["affine"], dtype=np.float64), segments, tuple(about["notes"]))
+
+
+def _classification_to_dict(result: Classification) -> dict[str, Any]:
+    familiarity, saliency = result.familiarity, result.saliency
+    return {
+        "classes": list(result.classes),
+        "kind": result.kind,
+        "probabilities": [float(p) for p in result.probabilities],
+        "thresholds": [None if t is None else float(t) for t in result.thresholds],
+        "called": list(result.called),
+        "familiarity": familiarity
+        and {
+            "familiar": bool(familiarity.familiar),
+            "scores": {name: float(score) for name, score in familiarity.scores.items()},
+            "sentence": familiarity.sentence,
+        },
+        "saliency": saliency
+        and {
+            "affine": _matrix(saliency.affine),
+            "method": saliency.method,
+            "of_class": saliency.of_class,
+            "warning": saliency.warning,
+        },
+        "notes": list(result.notes),
+    }
+
+
+def _classification_from_dict(about: dict[str, Any], arrays: list[np.ndarray]) -> Classification:
+    familiarity, saliency = about["familiarity"], about["saliency"]
+    return Classification(
+        **{key: tuple(about[key]) for key in ("classes", "probabilities", "thresholds", "called", "notes")},
+        kind=about["kind"],
+        familiarity=None if familiarity is None else Familiarity(**familiarity),
+        saliency=None
+        if saliency is None
+        else Saliency(arrays[0], **{**saliency, "affine": np.array(saliency["affine"], dtype=np.float64)}),
+    )
 
 
 def _matrix(affine: np.ndarray) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""A model, ready to be run on images."""
+"""A model that sees a volume in windows, ready to be run."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Predictor:
             )
         self._mirror_axes = () if mirror is False else mirror_axes
         self._memory_bytes, self._skip_air = memory_bytes, skip_air
-        self.task = task_class(bundle.info.task)(bundle.plan, bundle.info.segments, inference)
+        self.task = task_class(bundle.info.task)(bundle.plan, bundle.info.answers, inference)
         self._divisor = bundle.size_divisor()
         self._choice = choose(backend, device, precision)
         # A function, because a compiled network on the disk makes building it unnecessary.

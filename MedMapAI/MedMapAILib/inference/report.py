@@ -1,4 +1,4 @@
-"""What a run found, ready to be shown: one row for each segment."""
+"""What a run found, ready to be shown: one row for each segment or class, and the sentences that go with them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..results import Segmentation
+from ..results import Classification, Segmentation
 
 
 @dataclass(frozen=True)
@@ -22,22 +22,73 @@ class ReportRow:
 
 
 @dataclass(frozen=True)
+class ClassRow:
+    """One class. probability: 0 to 1. threshold: its operating point, None where the highest probability decides."""
+
+    name: str
+    probability: float
+    threshold: float | None
+    called: bool
+
+
+@dataclass(frozen=True)
 class RunReport:
     """A finished run. scores: as the task's ``evaluate`` gives them, None without a reference. counts: voxels of each
     segment, by name, where they were counted already, which takes long in a large volume."""
 
     model: str
-    segmentation: Segmentation
+    result: Segmentation | Classification
     device: str
     seconds: float
     scores: dict[str, Any] | None = field(default=None)
     counts: dict[str, int] | None = field(default=None)
 
+    @property
+    def segmentation(self) -> Segmentation | None:
+        """The result where it is a segmentation, else None."""
+        return self.result if isinstance(self.result, Segmentation) else None
+
+    @property
+    def classification(self) -> Classification | None:
+        """The result where it is a classification, else None."""
+        return self.result if isinstance(self.result, Classification) else None
+
     @functools.cached_property
-    def rows(self) -> tuple[ReportRow, ...]:
-        """The segments, in the model's order; those that were not found are there with volume 0."""
-        counts = self.segmentation.voxel_counts() if self.counts is None else self.counts
-        voxel_ml = self.segmentation.voxel_ml
+    def rows(self) -> tuple[ReportRow, ...] | tuple[ClassRow, ...]:
+        """The segments or classes, in the model's order; segments that were not found are there with volume 0."""
+        if isinstance(self.result, Classification):
+            return _class_rows(self.result)
+        return self._segment_rows(self.result)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should read with the result; where it was computed is in ``sentence`` already."""
+        notes = tuple(note for note in self.result.notes if self.device not in note)
+        saliency = getattr(self.result, "saliency", None)
+        if saliency is not None and saliency.warning and saliency.warning not in notes:
+            notes = (*notes, saliency.warning)
+        return notes
+
+    @property
+    def warning(self) -> str:
+        """The sentence for an image of a kind that the model was not trained on; empty where there is nothing to
+        say."""
+        familiarity = getattr(self.result, "familiarity", None)
+        return familiarity.sentence if familiarity is not None and not familiarity.familiar else ""
+
+    @property
+    def sentence(self) -> str:
+        """One line for a status bar."""
+        if isinstance(self.result, Classification):
+            return f"{self.result.sentence.rstrip('.')}; {self.seconds:.1f} s on {self.device}."
+        found = sum(row.voxels > 0 for row in self.rows)
+        said = f"{found} of {len(self.rows)} segments found in {self.seconds:.1f} s on {self.device}"
+        dice = (self.scores or {}).get("mean", {}).get("dice")
+        return f"{said}; mean Dice {dice:.3f}." if dice is not None else f"{said}."
+
+    def _segment_rows(self, result: Segmentation) -> tuple[ReportRow, ...]:
+        counts = result.voxel_counts() if self.counts is None else self.counts
+        voxel_ml = result.voxel_ml
         scores = (self.scores or {}).get("labels", {})
         return tuple(
             ReportRow(
@@ -48,18 +99,12 @@ class RunReport:
                 dice=scores.get(segment.name, {}).get("dice"),
                 hd95_mm=scores.get(segment.name, {}).get("hd95_mm"),
             )
-            for segment in self.segmentation.segments
+            for segment in result.segments
         )
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should read with the result; where it was computed is in ``sentence`` already."""
-        return tuple(note for note in self.segmentation.notes if self.device not in note)
 
-    @property
-    def sentence(self) -> str:
-        """One line for a status bar."""
-        found = sum(row.voxels > 0 for row in self.rows)
-        said = f"{found} of {len(self.rows)} segments found in {self.seconds:.1f} s on {self.device}"
-        dice = (self.scores or {}).get("mean", {}).get("dice")
-        return f"{said}; mean Dice {dice:.3f}." if dice is not None else f"{said}."
+def _class_rows(result: Classification) -> tuple[ClassRow, ...]:
+    return tuple(
+        ClassRow(name, float(probability), threshold, name in result.called)
+        for name, probability, threshold in zip(result.classes, result.probabilities, result.thresholds, strict=True)
+    )

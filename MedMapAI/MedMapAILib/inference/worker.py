@@ -199,36 +199,38 @@ class Worker:
 
         path = find_bundle(request.model)  # before torch is imported, in case it is not there
         from ..image import make_image
-        from .predictor import Predictor
+        from .opening import open_predictor
         from .report import RunReport
         from .warm_models import WarmModels, bundle_state
 
         if self._models is None:
-            self._models = WarmModels(self._budget, release=Predictor.close)
+            self._models = WarmModels(self._budget, release=lambda predictor: predictor.close())
             # What libraries have made so far stays for good; looking through it takes half a second each time.
             gc.freeze()
         state = bundle_state(path)
         wishes = {name: getattr(request, name) for name in ("device", "precision", "backend", "overlap", "mirror")}
         key = (state, tuple(wishes.items()))
-        predictor = self._models.get(key, lambda: Predictor(load_bundle(path), **wishes), least=state[2])
+        predictor = self._models.get(key, lambda: open_predictor(load_bundle(path), **wishes), least=state[2])
         try:
             image = make_image(request.image, request.affine, meta={"notes": list(request.notes)})
             reference = request.reference
             # The shared voxels are not needed any more.
             request = replace(request, image=None)
-            segmentation = predictor.predict(
+            result = predictor.predict(
                 image,
                 roi=request.roi,
                 progress=progress,
                 on_estimate=lambda estimate: self._tell(command, _estimate_event(estimate)),
+                # Only a classifier is asked where it looked.
+                **({} if request.saliency is None else {"saliency": request.saliency}),
             )
             del image
             scores = None
             if reference is not None:
                 progress(1.0, "scoring against the reference")
-                scores = predictor.task.evaluate(segmentation, reference)
+                scores = predictor.task.evaluate(result, reference)
             report = RunReport(
-                predictor.bundle.info.name, segmentation, predictor.device_description, predictor.seconds, scores
+                predictor.bundle.info.name, result, predictor.device_description, predictor.seconds, scores
             )
         except Exception as error:
             from ..errors import InputError

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from .classification import (
+    CLASSIFICATION,
+    ClassificationLoss,
+    build_classification_loss,
+    class_weights,
+    classification_options,
+    probabilities,
+)
 from .segmentation import LOSSES, Loss, build_loss, deep_supervision, options_of
 
 #: Name → builder, of the losses of a segmentation.
 SEGMENTATION = LOSSES
 
-__all__ = ["LOSSES", "SEGMENTATION", "Loss", "build_loss", "deep_supervision", "options_of"]
+__all__ = [
+    "CLASSIFICATION",
+    "LOSSES",
+    "SEGMENTATION",
+    "ClassificationLoss",
+    "Loss",
+    "build_classification_loss",
+    "build_loss",
+    "class_weights",
+    "classification_options",
+    "deep_supervision",
+    "options_of",
+    "probabilities",
+]

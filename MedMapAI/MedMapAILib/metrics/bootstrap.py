@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -42,3 +42,32 @@ def bootstrap_interval(
     )
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(numbers.mean()), float(low), float(high)
+
+
+def resampled_weights(
+    cases: int, *, groups: Sequence | None = None, resamples: int = 1000, seed: int = 0
+) -> Iterator[np.ndarray]:
+    """How often each case is in each bootstrap resample, some resamples at a time: float64 (at a time, cases).
+
+    A statistic that takes weights is thus computed for many resamples in one go. groups: one name or number a case,
+    such as the patient; whole groups are drawn then, as many as there are, since the cases of one patient tell less
+    than those of many (the cluster bootstrap: Field, Welsh, J. R. Stat. Soc. B 69, 2007). The same seed gives the same
+    draws.
+    Raises InputError where there is nothing to draw from, or not one group a case.
+    """
+    if cases < 1 or resamples < 1:
+        raise InputError(f"A bootstrap of {cases} cases with {resamples} resamples makes no sense; give one or more.")
+    if groups is None:
+        drawn, member = cases, None
+    else:
+        if len(groups) != cases:
+            raise InputError(f"There are {len(groups)} groups (patients) for {cases} cases; give one for each case.")
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+        drawn, member = len(numbers), np.array([numbers[group] for group in groups])
+    random = np.random.default_rng(seed)
+    block = max(1, _AT_ONCE // cases)
+    for done in range(0, resamples, block):
+        rows = min(block, resamples - done)
+        picks = random.integers(drawn, size=(rows, drawn)) + drawn * np.arange(rows)[:, None]
+        weights = np.bincount(picks.ravel(), minlength=rows * drawn).reshape(rows, drawn).astype(np.float64)
+        yield weights if member is None else weights[:, member]

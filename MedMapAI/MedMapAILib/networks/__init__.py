@@ -1,8 +1,9 @@
 """The networks there are; one family a file, one line each in this table. Importing it imports no torch.
 
-A network maps (B, C, *S) to logits (B, K, *S), for two or three spatial axes whose sizes are multiples of
-``size_divisor``. While it trains with deep supervision it gives a list of logits, from fine to coarse, each at its own
-resolution.
+A network for segmentation maps (B, C, *S) to logits (B, K, *S), for two or three spatial axes whose sizes are multiples
+of ``size_divisor``. While it trains with deep supervision it gives a list of logits, from fine to coarse, each at its
+own resolution. A network for classification maps (B, C, *S) to logits (B, O), for any size; it is a
+``classifier.Classifier``. An ensemble of them gives a list of logits, one a member, while it trains.
 
 A family's file has three functions: ``definition`` (the network for inference as a MONAI bundle writes it down),
 ``build`` (the same network, made to be trained) and ``size_divisor``; the keyword arguments of ``build`` that have
@@ -23,20 +24,41 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-_FILES = {
-    "fcn": "fcn",
-    "unet": "unet",
-    "attention-unet": "attention_unet",
-    "residual-unet": "residual_unet",
-    "segresnet": "segresnet",
+#: Name → the family's file, and what makes the name one of several in it.
+_SEGMENTATION: dict[str, tuple[str, dict[str, Any]]] = {
+    "fcn": ("fcn", {}),
+    "unet": ("unet", {}),
+    "attention-unet": ("attention_unet", {}),
+    "residual-unet": ("residual_unet", {}),
+    "segresnet": ("segresnet", {}),
 }
+_CLASSIFICATION: dict[str, tuple[str, dict[str, Any]]] = {
+    "vgg11": ("vgg", {"depth": 11}),
+    "vgg13": ("vgg", {"depth": 13}),
+    "vgg16": ("vgg", {"depth": 16}),
+    "vgg19": ("vgg", {"depth": 19}),
+    "resnet18": ("resnet", {"depth": 18}),
+    "resnet34": ("resnet", {"depth": 34}),
+    "resnet50": ("resnet", {"depth": 50}),
+    "densenet121": ("densenet", {"depth": 121}),
+    "densenet169": ("densenet", {"depth": 169}),
+    "unet-encoder": ("encoder_classifier", {}),
+}
+_FILES = _SEGMENTATION | _CLASSIFICATION
 
 #: What a bundle's ``network_def`` may name as ``_target_``.
 TARGETS = frozenset(
     {
+        "MedMapAILib.networks.densenet.DenseNet",
+        "MedMapAILib.networks.encoder_classifier.EncoderClassifier",
+        "MedMapAILib.networks.ensemble.Ensemble",
         "MedMapAILib.networks.fcn.FCN",
+        "MedMapAILib.networks.resnet.ResNet",
+        "MedMapAILib.networks.vgg.VGG",
         "monai.networks.nets.AttentionUnet",
+        "monai.networks.nets.DenseNet",
         "monai.networks.nets.DynUNet",
+        "monai.networks.nets.ResNet",
         "monai.networks.nets.SegResNetDS",
     }
 )
@@ -45,7 +67,8 @@ TARGETS = frozenset(
 def build(name: str, *, spatial_dims: int, in_channels: int, out_channels: int, **options: Any) -> nn.Module:
     """A new network with random weights (from torch's global generator), float32, on the CPU, in training mode.
 
-    spatial_dims: 2 or 3. in_channels: of the image. out_channels: background and one a segment.
+    spatial_dims: 2 or 3. in_channels: of the image. out_channels: background and one a segment; of a
+    classifier as many logits as its kind of target needs.
     options: see the ``build`` function of the family's file; lists as read from JSON or TOML are fine.
     Raises InputError for an unknown name or option, listing what there is, and for a value that makes no network.
     """
@@ -55,7 +78,9 @@ def build(name: str, *, spatial_dims: int, in_channels: int, out_channels: int, 
             f"Network {name!r} cannot have {in_channels} input and {out_channels} output channels; "
             "give at least one of each."
         )
-    return family.build(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels, **options)
+    return family.build(
+        **_FILES[name][1], spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels, **options
+    )
 
 
 def definition(name: str, *, spatial_dims: int, in_channels: int, out_channels: int, **options: Any) -> dict[str, Any]:
@@ -65,7 +90,9 @@ def definition(name: str, *, spatial_dims: int, in_channels: int, out_channels: 
     Raises InputError as ``build``.
     """
     family = _checked(name, spatial_dims, options)
-    return family.definition(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels, **options)
+    return family.definition(
+        **_FILES[name][1], spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels, **options
+    )
 
 
 def size_divisor(name: str, *, spatial_dims: int, **options: Any) -> tuple[int, ...]:
@@ -82,14 +109,16 @@ def options_of(name: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
-#: Name → builder.
-NETWORKS: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _FILES}
+#: Name → builder, for each task and for all.
+SEGMENTATION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _SEGMENTATION}
+CLASSIFICATION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _CLASSIFICATION}
+NETWORKS: dict[str, Callable[..., nn.Module]] = SEGMENTATION | CLASSIFICATION
 
 
 def _family(name: str) -> ModuleType:
     if name not in _FILES:
         raise InputError(f"There is no network {name!r}; choose one of {', '.join(_FILES)}.")
-    return importlib.import_module(f".{_FILES[name]}", __package__)
+    return importlib.import_module(f".{_FILES[name][0]}", __package__)
 
 
 def _checked(name: str, spatial_dims: int, options: dict[str, Any]) -> ModuleType:
@@ -102,4 +131,13 @@ def _checked(name: str, spatial_dims: int, options: dict[str, Any]) -> ModuleTyp
     return family
 
 
-__all__ = ["NETWORKS", "TARGETS", "build", "definition", "options_of", "size_divisor"]
+__all__ = [
+    "CLASSIFICATION",
+    "NETWORKS",
+    "SEGMENTATION",
+    "TARGETS",
+    "build",
+    "definition",
+    "options_of",
+    "size_divisor",
+]

@@ -1,9 +1,10 @@
-"""What a task answers: frozen dataclasses in RAS mm, with no node, no tensor and no callback inside. One task a file."""
+"""What a task answers: frozen dataclasses in RAS mm, with no node, no tensor and no callback inside. One a file."""
 
 from __future__ import annotations
 
 from .classification import (
     KINDS,
+    Classes,
     Classification,
     ClassReference,
     Familiarity,
@@ -29,6 +30,7 @@ from .segmentation import (
 __all__ = [
     "KINDS",
     "ClassReference",
+    "Classes",
     "Classification",
     "Familiarity",
     "Saliency",

@@ -23,6 +23,30 @@ _ENDINGS = (".csv", ".json")
 
 
 @dataclass(frozen=True)
+class Classes:
+    """What there is to tell apart. names: of the classes, in their order. kind: one of KINDS."""
+
+    names: tuple[str, ...]
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"The target {self.kind!r} is none of {', '.join(KINDS)}.")
+        least = 1 if self.kind == "multi-label" else 2
+        if len(self.names) < least or len(set(self.names)) < len(self.names):
+            raise InputError(
+                f"A {self.kind} classification needs at least {least} classes of different names, not {self.names}."
+            )
+        if self.kind == "binary" and len(self.names) != 2:
+            raise InputError(f"A binary classification has two classes, not {len(self.names)}.")
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a network gives: one a class, and one a step between classes that have an order."""
+        return len(self.names) - (self.kind == "ordinal")
+
+
+@dataclass(frozen=True)
 class ClassReference:
     """What a case really is.
 
@@ -87,9 +111,9 @@ class Familiarity:
 class Classification:
     """What an image shows.
 
-    probabilities: calibrated, one a class; their sum is 1 unless kind is "multi-label". thresholds: the operating point,
-    one a class; None where the highest probability decides. called: names of the classes called at the operating point.
-    notes: sentences that the user should read with the result.
+    probabilities: calibrated, one a class; their sum is 1 unless kind is "multi-label". thresholds: the operating
+    point, one a class; None where the highest probability decides. called: names of the classes called there. notes:
+    sentences that the user should read with the result.
     """
 
     classes: tuple[str, ...]

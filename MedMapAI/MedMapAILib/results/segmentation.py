@@ -1,4 +1,4 @@
-"""Segmentation: which voxels belong to what; reading and writing it as label maps and as the ``.seg.nrrd`` of 3D Slicer,
+"""Segmentation: which voxels belong to what; reading and writing it as label maps and as Slicer's ``.seg.nrrd``,
 which keeps names, colors and terminology.
 """
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..errors import InputError
+from .classification import ClassificationTask
 from .segmentation import SegmentationTask
 from .task import Task
 
-TASKS: dict[str, type[Task]] = {"segmentation": SegmentationTask}
+TASKS: dict[str, type[Task]] = {"classification": ClassificationTask, "segmentation": SegmentationTask}
 
 
 def task_class(name: str) -> type[Task]:

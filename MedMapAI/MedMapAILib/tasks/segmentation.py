@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,18 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from ..augmentation import augmentation
-from ..decoding import decode_labels
+from ..decoding import Answer, decode_labels
 from ..image import check_same_geometry
-from ..losses import LOSSES, deep_supervision
-from ..metrics import evaluate_labels
-from ..networks import NETWORKS
+from ..losses import SEGMENTATION as LOSSES
+from ..losses import build_loss, deep_supervision
+from ..metrics import bootstrap_interval, evaluate_labels
+from ..networks import SEGMENTATION as NETWORKS
 from ..plan import Plan
 from ..preprocessing import Grid, labels_to_model_grid, to_model_grid
 from ..results import Segment, Segmentation
-from .task import StreamingNetwork, VolumeNetwork
 
+#: A network whose logits come plane by plane, and only where there is something to see.
+StreamingNetwork = Callable[[torch.Tensor], Answer]
 #: Share of the patch added on each side before rotating, so that a turned patch is still filled with image.
 _MARGIN = 0.15
 
@@ -95,6 +97,14 @@ class SegmentationTask:
 
         return sample
 
+    def training_batch(self, batch: dict, settings: dict, seed: int) -> dict:
+        """The batch as it is."""
+        return batch
+
+    def build_loss(self, settings: dict, cases: Sequence[dict]) -> Callable:
+        """The loss of that name and those options; see losses."""
+        return build_loss(**settings)
+
     def inference_transform(self, image: MetaTensor) -> MetaTensor:
         """The image on the model grid."""
         return to_model_grid(image, self.plan)
@@ -106,9 +116,18 @@ class SegmentationTask:
         return loss(outputs, batch["label"])
 
     def validate(
-        self, network: VolumeNetwork, loss: Callable, prepared: dict, device: torch.device
+        self,
+        network: Callable[[torch.Tensor], torch.Tensor],
+        loss: Callable,
+        cases: Sequence[dict],
+        device: torch.device,
     ) -> dict[str, float]:
-        """Loss, and mean Dice over the segments that are in the reference or the answer, on the model grid."""
+        """Means over cases of the loss, and of the mean Dice over the segments that are in the reference or the answer,
+        on the model grid."""
+        scores = [self._validate(network, loss, cases[number], device) for number in range(len(cases))]
+        return {key: sum(score[key] for score in scores) / len(scores) for key in ("loss", "dice")}
+
+    def _validate(self, network: Callable, loss: Callable, prepared: dict, device: torch.device) -> dict[str, float]:
         image = torch.from_numpy(prepared["image"])[None].to(device)
         label = torch.from_numpy(prepared["label"].astype(np.int64))[None, None].to(device)
         logits = network(image)
@@ -120,6 +139,10 @@ class SegmentationTask:
             if size > 0:
                 scores.append(float(2 * (found & true).sum() / size))
         return {"loss": float(loss(logits, label)), "dice": float(np.mean(scores)) if scores else 1.0}
+
+    def conclude(self, network: Any, training: Sequence[dict], validation: Sequence[dict], settings: dict) -> dict:
+        """Nothing: the weights say it all."""
+        return {}
 
     def predict(self, network: StreamingNetwork, image: MetaTensor) -> Segmentation:
         """network: the answer for a volume (1, C, *S). image: (C, I, J, K). The labels lie on the image's grid."""
@@ -142,6 +165,24 @@ class SegmentationTask:
         return evaluate_labels(
             result.labels, reference.labels, affine=result.affine, labels=names, tolerance_mm=self._tolerance_mm
         )
+
+    def row(self, result: Segmentation, reference: Segmentation) -> dict[str, Any]:
+        """A metric of a segment is named "segment: metric"; without a segment it is the mean over segments."""
+        metrics = self.evaluate(result, reference)
+        flat = dict(metrics["mean"])
+        for segment, values in metrics["labels"].items():
+            flat |= {f"{segment}: {metric}": value for metric, value in values.items()}
+        return flat
+
+    def summarize(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, dict[str, float]]:
+        """Mean and 95 % bootstrap interval over cases of every number in the rows; what is not defined is left out."""
+        summary = {}
+        for name in dict.fromkeys(key for row in rows for key in row if key != "case"):
+            values = [row[name] for row in rows if isinstance(row.get(name), (int, float))]
+            if values:
+                mean, low, high = bootstrap_interval(values)
+                summary[name] = {"mean": mean, "low": low, "high": high, "cases": len(values)}
+        return summary
 
 
 def keep_largest_parts(labels: np.ndarray) -> np.ndarray:

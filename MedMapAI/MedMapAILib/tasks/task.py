@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from ..decoding import Answer
 from ..plan import Plan
 
-#: A network that takes a whole volume (1, C, *S) on the model grid: ``logits = network(volume)``, (1, K, *S).
-VolumeNetwork = Callable[[torch.Tensor], torch.Tensor]
-#: The same, but the logits come plane by plane, and only where there is something to see.
-StreamingNetwork = Callable[[torch.Tensor], Answer]
+#: A network that takes images on the model grid: ``logits = network(image)``. Of a segmentation it takes a whole volume
+#: (1, C, *S) and gives (1, K, *S), in windows that it lays itself; of a classification (B, C, *S) → (B, O).
+Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Task(Protocol):
-    """One kind of question, for one set of classes, asked of volumes prepared by one plan.
+    """One kind of question, for one set of answers, asked of images prepared by one plan.
 
     A case that is ready for training is a dictionary of arrays on the model grid ("image" and what the task adds);
     a sample is the same cut to the patch and augmented; a batch is samples stacked.
@@ -32,7 +30,8 @@ class Task(Protocol):
     #: The metric (higher is better) by which checkpoints are compared, for example "dice".
     key_metric: str
 
-    def __init__(self, plan: Plan, segments: tuple, options: dict): ...
+    def __init__(self, plan: Plan, answers: Any, options: dict):
+        """answers: segments (a tuple of Segment) or Classes. options: of inference and evaluation."""
 
     @property
     def output_channels(self) -> int:
@@ -44,19 +43,35 @@ class Task(Protocol):
     def training_transform(self, settings: dict, foreground_fraction: float) -> Callable[[dict, int], dict]:
         """(prepared case, seed) → one random sample; the same seed gives the same sample."""
 
+    def training_batch(self, batch: dict, settings: dict, seed: int) -> dict:
+        """A batch as it goes into the network: samples may be mixed with each other."""
+
     def inference_transform(self, image: MetaTensor) -> MetaTensor:
         """The image on the model grid."""
+
+    def build_loss(self, settings: dict, cases: Sequence[dict]) -> Callable:
+        """The loss of section [loss] of a configuration; cases: prepared, of which some losses count classes."""
 
     def training_loss(self, loss: Callable, outputs: Any, batch: dict) -> torch.Tensor:
         """The loss of a batch, a scalar."""
 
     def validate(
-        self, network: VolumeNetwork, loss: Callable, prepared: dict, device: torch.device
+        self, network: Network, loss: Callable, cases: Sequence[dict], device: torch.device
     ) -> dict[str, float]:
-        """Loss and key metric of one prepared case, on the model grid: quick, for following a training."""
+        """Loss and key metric of prepared cases, on the model grid: quick, for following a training."""
 
-    def predict(self, network: StreamingNetwork, image: MetaTensor) -> Any:
+    def conclude(self, network: Any, training: Sequence[dict], validation: Sequence[dict], settings: dict) -> dict:
+        """What a finished network needs beside its weights (a calibration, an operating point), as JSON takes it; it
+        joins the options of the task."""
+
+    def predict(self, network: Any, image: MetaTensor) -> Any:
         """The result, on the grid of the image."""
 
     def evaluate(self, result: Any, reference: Any) -> dict[str, Any]:
-        """{metric: value} of a result against a reference on the same grid."""
+        """Metrics of one result against its reference."""
+
+    def row(self, result: Any, reference: Any) -> dict[str, Any]:
+        """The same, flat, as one row of a table."""
+
+    def summarize(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, dict[str, float]]:
+        """Rows of many cases: metric → {"mean", "low", "high", "cases"}, with the 95 % bootstrap interval."""

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..results import Classes
+
 
 def model_card(
-    model: dict[str, Any], *, segments: tuple, data: dict[str, Any], training: dict[str, Any], summary: dict[str, Any]
+    model: dict[str, Any],
+    *,
+    answers: tuple | Classes,
+    data: dict[str, Any],
+    training: dict[str, Any],
+    summary: dict[str, Any],
 ) -> str:
     """Write the card of a trained model as Markdown.
 
-    model: section [model] of the configuration. segments: of the task. data: "name", "train", "validation", "test"
-    (numbers of cases), "evaluated" (which part the metrics are of), "duplicates" (a sentence). training: "network",
-    "parameters", "epochs", "seed", "device", "minutes", "selection" (a sentence).
+    model: section [model] of the configuration. answers: segments or classes. data: "name", "train", "validation",
+    "test" (numbers of cases), "evaluated" (which part the metrics are of), "duplicates" (a sentence). training:
+    "network", "parameters", "epochs", "seed", "device", "minutes", "selection" (a sentence).
     summary: as ``evaluate_cases`` gives it.
     """
     lines = [
@@ -22,11 +29,7 @@ def model_card(
         "",
         "**Research use only. Not a medical device; not for diagnosis or treatment.**",
         "",
-        "## What it finds",
-        "",
-        "| label | segment |",
-        "|---|---|",
-        *(f"| {s.value} | {s.name} |" for s in segments),
+        *_answers(answers),
         "",
         f"Modality: {model['modality'] or 'not stated'}. Anatomy: {model['anatomy'] or 'not stated'}.",
         "",
@@ -40,12 +43,12 @@ def model_card(
         "",
         f"Measured on the {data['evaluated']} part of {data['name']}: {data[data['evaluated']]} cases that were not "
         "trained on. "
-        f"{training['selection']} Mean over cases with its 95 % bootstrap interval; distances in mm, volumes in mL.",
+        f"{training['selection']} {_WHAT_NUMBERS[isinstance(answers, Classes)]}",
         "",
         "| metric | mean | 95 % interval | cases |",
         "|---|---|---|---|",
         *(
-            f"| {name} | {v['mean']:.4g} | {v['low']:.4g} to {v['high']:.4g} | {v['cases']} |"
+            f"| {name.replace('_', ' ')} | {v['mean']:.4g} | {v['low']:.4g} to {v['high']:.4g} | {v['cases']} |"
             for name, v in summary.items()
         ),
         "",
@@ -63,3 +66,17 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+#: By whether the answers are classes.
+_WHAT_NUMBERS = {
+    False: "Mean over cases with its 95 % bootstrap interval; distances in mm, volumes in mL.",
+    True: "With 95 % bootstrap intervals over patients, at the operating point stored with the model.",
+}
+
+
+def _answers(answers: tuple | Classes) -> list[str]:
+    if isinstance(answers, Classes):
+        listed = [f"{number}. {name}" for number, name in enumerate(answers.names, start=1)]
+        return ["## What it tells apart", "", f"A {answers.kind} classification:", "", *listed]
+    return ["## What it finds", "", "| label | segment |", "|---|---|", *(f"| {s.value} | {s.name} |" for s in answers)]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..networks import options_of
+from ..plan import Plan
 
 try:
     import tomllib
@@ -17,11 +19,31 @@ except ModuleNotFoundError:  # Python 3.10
 
 #: Every section and key that there is, with its default. ``None`` means that the plan or the network decides.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "dataset": {"path": None, "kind": None, "labels": {}, "patient_pattern": None},
+    "task": {"name": "segmentation"},
+    "dataset": {
+        "path": None,
+        "kind": None,
+        "labels": {},
+        "patient_pattern": None,
+        "image_column": None,
+        "image_folder": None,
+        "class_column": None,
+        "class_columns": [],
+        "patient_column": None,
+        "classes": [],
+        "target": None,
+    },
     "split": {"file": None, "validation": 0.2, "test": 0.0, "seed": 0},
     "plan": {"file": None},
-    "network": {"name": "unet"},
-    "loss": {"name": "dice-ce"},
+    "network": {"name": None},
+    "loss": {"name": None},
+    "transfer": {
+        "weights": None,
+        "inflate": "mean",
+        "frozen": [],
+        "unfreeze_every": 0.0,
+        "layer_decay": 1.0,
+    },
     "optimizer": {
         "name": "adamw",
         "learning_rate": 1e-3,
@@ -53,6 +75,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rotate_degrees": [15.0, 15.0, 15.0],
         "scale": 0.15,
         "translate_mm": 0.0,
+        "translate": 0.0,
         "elastic": 0.0,
         "elastic_sigma": [4.0, 7.0],
         "elastic_magnitude": [20.0, 60.0],
@@ -70,6 +93,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "gamma_range": [0.7, 1.5],
         "bias_field": 0.1,
         "bias_field_coefficient": [0.0, 0.3],
+        "erase": 0.0,
+        "erase_size": [0.1, 0.4],
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "mix_probability": 1.0,
     },
     "inference": {
         "window": None,
@@ -78,7 +106,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "mirror_axes": [],
         "keep_largest": False,
     },
-    "evaluation": {"surface_tolerance_mm": 1.0},
+    "evaluation": {
+        "surface_tolerance_mm": 1.0,
+        "operating_point": "youden",
+        "sensitivity": 0.95,
+        "operating_copies": 0,
+    },
     "model": {
         "name": None,
         "title": None,
@@ -97,10 +130,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 #: What may differ between a run and its resumption without changing the result: keys of [training], whole sections.
 _HARMLESS_KEYS = {"device", "workers", "checkpoint_minutes", "memory_gb"}
+#: What is chosen where a configuration says nothing, by task.
+_TASK_DEFAULTS = {
+    "segmentation": {"network": "unet", "loss": "dice-ce"},
+    "classification": {"network": "resnet18", "loss": "cross-entropy"},
+}
 _HARMLESS_SECTIONS = {"model", "evaluation", "inference"}
 #: Sections whose further keys belong to somebody else, who checks them: the network, the loss, the plan.
 _OPEN_SECTIONS = {"network", "loss", "plan"}
 _CHOICES = {
+    ("task", "name"): tuple(_TASK_DEFAULTS),
+    ("evaluation", "operating_point"): ("youden", "sensitivity"),
+    ("transfer", "inflate"): ("mean", "center"),
+    ("dataset", "target"): (None, "binary", "single-label", "multi-label", "ordinal"),
     ("inference", "weighting"): ("gaussian", "constant"),
     ("optimizer", "name"): ("adamw", "sgd"),
     ("schedule", "name"): ("cosine", "polynomial", "constant"),
@@ -114,6 +156,8 @@ _POSITIVE = {
     ("training", "batch"),
     ("training", "validate_every"),
 }
+#: Numbers of [augmentation] that are no probabilities.
+_UNBOUNDED = {"noise_sd", "translate_mm", "brightness_shift", "contrast_factor", "mixup", "cutmix"}
 _FRACTIONS = {("training", "foreground_fraction"), ("schedule", "final_fraction"), ("training", "ema_decay")}
 
 
@@ -138,9 +182,10 @@ def read_config(path: str | Path, settings: list[str] | None = None) -> dict[str
     for setting in settings or []:
         _set(config, setting)
     config = complete_config(config, where=str(path))
-    for section, key in (("dataset", "path"), ("split", "file"), ("plan", "file")):
+    places = (("dataset", "path"), ("split", "file"), ("plan", "file"), ("transfer", "weights"))
+    for section, key in places:
         if config[section][key]:
-            config[section][key] = str(_locate(config[section][key], path.parent))
+            config[section][key] = _locate(str(config[section][key]), path.parent)
     return config
 
 
@@ -162,6 +207,8 @@ def complete_config(config: dict, where: str = "the configuration") -> dict[str,
                 raise InputError(f"{section}.{key} in {where} is no setting; there are {', '.join(DEFAULTS[section])}.")
             completed[section][key] = copy.deepcopy(value)
     _check(completed, where)
+    for section, name in _TASK_DEFAULTS[completed["task"]["name"]].items():
+        completed[section]["name"] = completed[section]["name"] or name
     return completed
 
 
@@ -174,9 +221,15 @@ def decisive_settings(config: dict[str, dict[str, Any]]) -> dict[str, dict[str, 
     }
 
 
-def network_options(config: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Section [network] without the name: the options of the network's ``build``."""
-    return {key: value for key, value in config["network"].items() if key != "name"}
+def network_options(config: dict[str, dict[str, Any]], plan: Plan) -> dict[str, Any]:
+    """Section [network] without the name: the options of the network's ``build``.
+
+    A network that can suit itself to the size of its images is told the plan's.
+    """
+    options = {key: value for key, value in config["network"].items() if key != "name"}
+    if "image_size" in options_of(config["network"]["name"]):
+        options.setdefault("image_size", [n for n in plan.patch if n > 1])
+    return options
 
 
 def _check(config: dict, where: str) -> None:
@@ -188,20 +241,32 @@ def _check(config: dict, where: str) -> None:
         for key, value in values.items():
             name, default = f"{section}.{key}", DEFAULTS[section].get(key)
             if (section, key) in _CHOICES and value not in _CHOICES[section, key]:
-                raise InputError(f"{name} in {where} is {value!r}; choose one of {', '.join(_CHOICES[section, key])}.")
+                raise InputError(
+                    f"{name} in {where} is {value!r}; choose one of {', '.join(filter(None, _CHOICES[section, key]))}."
+                )
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if isinstance(default, (int, float)) and not isinstance(default, bool) and not number:
                 raise InputError(f"{name} in {where} is {value!r}; it must be a number, such as {default}.")
-            if isinstance(default, list) and not isinstance(value, list):
+            if isinstance(default, list) and not isinstance(value, list) and (section, key) != ("transfer", "frozen"):
                 raise InputError(f"{name} in {where} is {value!r}; it must be a list, such as {default}.")
             if (section, key) in _POSITIVE and value is not None and not (number and value > 0):
                 raise InputError(f"{name} in {where} is {value!r}; it must be greater than 0.")
             fraction = (section, key) in _FRACTIONS or (
                 section in ("augmentation", "split") and isinstance(default, float)
             )
-            bounded = fraction and key not in ("noise_sd", "translate_mm", "brightness_shift", "contrast_factor")
+            bounded = fraction and key not in (
+                "noise_sd",
+                "translate_mm",
+                "brightness_shift",
+                "contrast_factor",
+                "mixup",
+                "cutmix",
+            )
             if bounded and not 0 <= value <= 1:
                 raise InputError(f"{name} in {where} is {value!r}; it must be between 0 and 1.")
+    mixed = config["augmentation"]["mixup"] or config["augmentation"]["cutmix"]
+    if mixed and config["task"]["name"] != "classification":
+        raise InputError(f"augmentation.mixup and cutmix are for classification; set them to 0 in {where}.")
     if not 0 <= config["inference"]["overlap"] < 1:
         raise InputError(f"inference.overlap in {where} must be at least 0 and less than 1.")
     for key in ("epochs", "iterations_per_epoch", "batch", "validate_every", "seed"):
@@ -226,8 +291,10 @@ def _set(config: dict, setting: str) -> None:
     target[keys[-1]] = value
 
 
-def _locate(name: str, folder: Path) -> Path:
+def _locate(name: str, folder: Path) -> str:
+    """The path from the working directory or, where it is not there, from the configuration's folder; as it is where it
+    is in neither, such as the name of a model."""
     path = Path(name).expanduser()
     if path.is_absolute() or path.exists():
-        return path
-    return folder / path if (folder / path).exists() else path
+        return str(path)
+    return str(folder / path) if (folder / path).exists() else name

@@ -19,9 +19,9 @@ from ..devices import choose_device, choose_precision, describe
 from ..errors import InputError, RunError
 from ..files import write_atomically
 from ..inference.sliding_window import SlidingWindow
-from ..losses import build_loss
 from ..networks import build, size_divisor
 from ..tasks import Task
+from ..transfer import set_frozen
 from .averaging import update_average
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import decisive_settings, network_options
@@ -66,8 +66,10 @@ class Trainer:
         self._dtype = choose_precision(self._settings["precision"], self._device)
         self._network = network.to(self._device)
         self._average = copy.deepcopy(self._network).eval()
-        self._loss = build_loss(**config["loss"])
-        self._optimizer = build_optimizer(self._network, config["optimizer"])
+        self._loss = task.build_loss(config["loss"], cases)
+        self._optimizer = build_optimizer(
+            self._network, config["optimizer"], layer_decay=config["transfer"]["layer_decay"]
+        )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
         self._cases, self._validation = cases, validation
         self._batch = int(self._settings["batch"] or task.plan.batch)
@@ -186,11 +188,22 @@ class Trainer:
             power=schedule["power"],
         )
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         # Dropout draws from torch's generator: seeding it by the iteration makes a resumed run draw the same.
         torch.manual_seed(int(settings_seed(self._settings["seed"], progress["iteration"])))
+        batch = self._task.training_batch(
+            batch, self._config["augmentation"], settings_seed(self._settings["seed"], -1 - progress["iteration"])
+        )
         batch = {key: value.to(self._device, non_blocking=True) for key, value in batch.items()}
         self._network.train()
+        transfer = self._config["transfer"]
+        if transfer["frozen"]:
+            set_frozen(
+                self._network,
+                frozen=transfer["frozen"],
+                unfreeze_every=transfer["unfreeze_every"],
+                epoch=progress["iteration"] / self._per_epoch,
+            )
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
             outputs = self._network(batch["image"])
             loss = self._task.training_loss(self._loss, outputs, batch)
@@ -236,22 +249,20 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         """Mean loss and key metric of the averaged network over the validation cases."""
-        network = self.volume_network(self._average)
-        scores = [
-            self._task.validate(network, self._loss, self._validation[number], self._device)
-            for number in range(len(self._validation))
-        ]
-        return {key: sum(score[key] for score in scores) / len(scores) for key in scores[0]}
+        with torch.inference_mode():
+            return self._task.validate(self._image_network(self._average), self._loss, self._validation, self._device)
 
-    def volume_network(self, network: torch.nn.Module) -> SlidingWindow:
-        """The network as something that takes whole volumes."""
+    def _image_network(self, network: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The network as something that takes whole images, in windows where the plan says so."""
         network.eval()
 
-        def forward(windows: torch.Tensor) -> torch.Tensor:
+        def forward(images: torch.Tensor) -> torch.Tensor:
             with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
-                return network(windows)
+                return network(images)
 
-        options = network_options(self._config)
+        if self._task.plan.framing != "windows":
+            return forward
+        options = network_options(self._config, self._task.plan)
         return SlidingWindow(
             forward,
             patch=self._config["inference"]["window"] or self._task.plan.patch,
@@ -313,7 +324,7 @@ def config_digest(config: dict[str, dict[str, Any]]) -> str:
 
 def build_network(config: dict[str, dict[str, Any]], task: Task, in_channels: int) -> torch.nn.Module:
     """The configured network with random weights that depend on training.seed alone."""
-    options = network_options(config)
+    options = network_options(config, task.plan)
     torch.manual_seed(int(config["training"]["seed"]))
     return build(
         config["network"]["name"],

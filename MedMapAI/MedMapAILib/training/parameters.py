@@ -16,18 +16,25 @@ from .config import complete_config, read_config
 _CONFIGURATIONS = ("config.toml", "config.json")
 
 
+#: A case from the scene for a classification: (volume, ROI or None for the whole volume, class).
+Sample = tuple[str | None, str | None, str]
+
+
 @dataclass(frozen=True)
 class TrainingParameters:
     """Settings of one training.
 
-    dataset: folder of the cases, or None when they come from the scene; then ``scene_cases`` has a pair of names for
-    each case, (volume, segmentation), None where nothing is chosen yet. output: folder for everything that is made.
-    recipe: a configuration whose other settings are kept.
+    task: "segmentation" or "classification". dataset: folder or file of the cases, or None when they come from the
+    scene; then ``scene_cases`` has a pair of names for each case, (volume, segmentation), None where nothing is chosen
+    yet, or ``scene_samples`` what is to be classified. output: folder for everything that is made. recipe: a
+    configuration whose other settings are kept.
     """
 
     output: str
     dataset: str | None = None
     scene_cases: tuple[tuple[str | None, str | None], ...] = ()
+    scene_samples: tuple[Sample, ...] = ()
+    task: str = "segmentation"
     name: str = "my-model"
     network: str = "unet"
     loss: str = "dice-ce"
@@ -39,6 +46,16 @@ class TrainingParameters:
     recipe: str | None = None
     #: Section [dataset.labels]: value → {"name": …, "color": …}; empty where the data set names its labels itself.
     labels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Of a classification: names of the classes in their order, and the column or columns of a table that have them;
+    #: empty where the data set says so itself.
+    classes: tuple[str, ...] = ()
+    class_columns: tuple[str, ...] = ()
+    #: Of a classification: kind of attention in the network, how many networks answer together, weights to start from
+    #: ("imagenet", a file, a model), and strength of mixing images (0: none).
+    attention: str = "none"
+    members: int = 1
+    weights: str = ""
+    mixup: float = 0.0
 
     def is_valid(self) -> tuple[bool, str]:
         """Whether a training can start, and if not, what to do first: (True, "") or (False, sentence)."""
@@ -48,11 +65,15 @@ class TrainingParameters:
     def config(self) -> dict[str, dict[str, Any]]:
         """The training configuration: the recipe's settings, and over them those set here.
 
-        Raises InputError when the recipe cannot be read or a setting is out of its range.
+        Raises InputError when the recipe cannot be read, is for another task, or a setting is out of its range.
         """
         config = read_recipe(self.recipe) if self.recipe else {}
-        for section in ("dataset", "split", "network", "loss", "optimizer", "training", "model"):
+        stated = config.get("task", {}).get("name") or self.task
+        if stated != self.task:
+            raise InputError(f"The recipe {self.recipe} is for {stated}; choose that task, or another recipe.")
+        for section in ("task", "dataset", "split", "network", "loss", "optimizer", "training", "model"):
             config.setdefault(section, {})
+        config["task"] = {"name": self.task}
         cases = self.dataset or str(dataset_folder(self.output))
         if Path(config["dataset"].get("path") or "").name != Path(cases).name:
             # Other data than the recipe was written for (a copy elsewhere has the same name): its split, and what it
@@ -60,17 +81,14 @@ class TrainingParameters:
             config["split"].pop("file", None)
             config["model"] = {k: v for k, v in config["model"].items() if k in ("intended_use", "half_precision")}
         config["dataset"] = {k: v for k, v in config["dataset"].items() if k not in ("path", "kind")} | {"path": cases}
-        # Colors and terminology of the recipe stay with the segments that keep their names.
-        described = [about for about in config["dataset"].get("labels", {}).values() if isinstance(about, dict)]
-        known = {about["name"]: about for about in described}
-        config["dataset"]["labels"] = {
-            value: known[about["name"]] if set(about) == {"name"} and about["name"] in known else about
-            for value, about in self.labels.items()
-        }
         for section, name in (("network", self.network), ("loss", self.loss)):
             # Options belong to the network or loss that they were written for.
             if config[section].get("name") != name:
                 config[section] = {"name": name}
+        if self.task == "classification":
+            self._set_classification(config)
+        else:
+            self._set_labels(config)
         config["optimizer"] |= {"name": self.optimizer, "learning_rate": self.learning_rate}
         config["split"]["validation"] = self.validation
         config["training"] |= {"epochs": self.epochs, "device": self.device}
@@ -78,13 +96,48 @@ class TrainingParameters:
         complete_config(config)
         return config
 
+    @property
+    def dataset_options(self) -> dict[str, Any]:
+        """What ``open_dataset`` is told beside the labels: of section [dataset], for a classification."""
+        if self.task != "classification":
+            return {}
+        data = self.config()["dataset"]
+        return {key: value for key, value in data.items() if key not in ("path", "kind", "labels", "patient_pattern")}
+
+    def _set_labels(self, config: dict[str, dict[str, Any]]) -> None:
+        # Colors and terminology of the recipe stay with the segments that keep their names.
+        described = [about for about in config["dataset"].get("labels", {}).values() if isinstance(about, dict)]
+        known = {about["name"]: about for about in described}
+        config["dataset"]["labels"] = {
+            value: known[about["name"]] if set(about) == {"name"} and about["name"] in known else about
+            for value, about in self.labels.items()
+        }
+
+    def _set_classification(self, config: dict[str, dict[str, Any]]) -> None:
+        config["network"] |= {"attention": self.attention, "members": self.members}
+        config["transfer"] = config.get("transfer", {}) | {"weights": self.weights or None}
+        config["augmentation"] = config.get("augmentation", {}) | {"mixup": self.mixup}
+        data = config["dataset"]
+        data["classes"] = list(self.classes)
+        if self.class_columns:
+            # One column says which class; several say of each whether it is there.
+            several = len(self.class_columns) > 1
+            data["class_column"] = None if several else self.class_columns[0]
+            data["class_columns"] = list(self.class_columns) if several else []
+
     def _wrong_with_data(self) -> str:
         if self.dataset is not None:
-            if not self.dataset:
-                return "Choose the folder with the training cases."
-            if not Path(self.dataset).exists():
-                return f"There is no folder {self.dataset}; choose the folder with the training cases."
-            return ""
+            return self._wrong_with_dataset()
+        return self._wrong_with_samples() if self.task == "classification" else self._wrong_with_pairs()
+
+    def _wrong_with_dataset(self) -> str:
+        if not self.dataset:
+            return "Choose the folder or file with the training cases."
+        if not Path(self.dataset).exists() and not self.dataset.startswith("medmnist:"):
+            return f"There is no {self.dataset}; choose the folder or file with the training cases."
+        return ""
+
+    def _wrong_with_pairs(self) -> str:
         for number, (volume, segmentation) in enumerate(self.scene_cases, start=1):
             if volume is None or segmentation is None:
                 what = "volume" if volume is None else "segmentation"
@@ -93,6 +146,23 @@ class TrainingParameters:
             return "Add at least 2 cases: one to train on and one to check the model."
         if len(set(self.scene_cases)) < len(self.scene_cases):
             return "Two rows hold the same case; remove one of them."
+        return ""
+
+    def _wrong_with_samples(self) -> str:
+        counts: dict[str, int] = {}
+        for number, (volume, _, name) in enumerate(self.scene_samples, start=1):
+            if volume is None:
+                return f"Sample {number} has no volume; choose one or remove the row."
+            if not name.strip():
+                return f"Sample {number} has no class; write the name of its class."
+            counts[name.strip()] = counts.get(name.strip(), 0) + 1
+        if len(counts) < 2:
+            return "Add samples of at least 2 classes."
+        for name, count in counts.items():
+            if count < 2:
+                return f"There is one sample of {name}; add another: one to train on and one to check the model."
+        if len({sample[:2] for sample in self.scene_samples}) < len(self.scene_samples):
+            return "Two rows hold the same sample; remove one of them."
         return ""
 
     def _wrong_with_settings(self) -> str:
@@ -106,6 +176,10 @@ class TrainingParameters:
             return "Set a validation part between 0 and 1."
         if self.recipe and not Path(self.recipe).is_file():
             return f"There is no recipe {self.recipe}; choose another."
+        if not self.members >= 1:
+            return "Set at least 1 member."
+        if self.classes and len(set(self.classes)) < max(2, len(self.classes)):
+            return "Name at least 2 classes, each once, or leave the names to the data set."
         return ""
 
     def _wrong_with_output(self) -> str:
@@ -136,6 +210,11 @@ def parse_labels(text: str) -> dict[str, dict[str, str]]:
             raise InputError(f"The label {part!r} is there twice; give each number and each name once.")
         labels[value] = {"name": name}
     return labels
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """The names in a text such as "normal, pneumonia"."""
+    return tuple(filter(None, (part.strip() for part in re.split(r"[,;\n]", text))))
 
 
 def labels_text(labels: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle import load_bundle, write_bundle
+from ..class_plan import make_class_plan
 from ..datasets import Case, Dataset, open_dataset
 from ..datasets.duplicates import content_hash
 from ..datasets.fingerprint import fingerprint
@@ -18,17 +19,29 @@ from ..datasets.loading import load_cases
 from ..datasets.split import Split, make_split, read_split, with_duplicates, write_split
 from ..errors import InputError, RunError
 from ..inference.evaluation import evaluate_cases
-from ..inference.predictor import Predictor
+from ..inference.opening import open_predictor
 from ..plan import Plan, make_plan, plan_to_dict, read_plan, write_plan
-from ..results import Segment, terminology_entry
+from ..results import Classes, Segment, terminology_entry
 from ..tasks import task_class
+from ..transfer import load_pretrained
 from .card import model_card
 from .checkpoint import remove_unfinished
-from .config import complete_config, decisive_settings
+from .config import complete_config, decisive_settings, network_options
 from .loop import Stopped, Trainer, build_network, remove_cache, write_json
 from .samples import PreparedCases
 
 Event = Callable[[dict], None]
+
+#: Keys of section [dataset] that some kinds of data sets ask for.
+DATASET_OPTIONS = (
+    "image_column",
+    "image_folder",
+    "class_column",
+    "class_columns",
+    "patient_column",
+    "classes",
+    "target",
+)
 
 #: Colors for segments that name none: Okabe and Ito's, told apart by the color-blind too.
 _COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -61,14 +74,30 @@ def train(
         labels={int(k): v["name"] if isinstance(v, dict) else v for k, v in config["dataset"]["labels"].items()}
         or None,
         patient_pattern=config["dataset"]["patient_pattern"],
+        options={key: config["dataset"][key] for key in DATASET_OPTIONS},
     )
+    task_name = config["task"]["name"]
+    _check_task(task_name, dataset)
     split = _split(dataset, config, output)
     by_name = {case.name: case for case in dataset.cases}
     train_cases, validation_cases = ([by_name[name] for name in names] for names in (split.train, split.validation))
     plan, plan_is_new = _plan(dataset, train_cases, config, output, on_event)
-    segments = segments_of(dataset, config["dataset"]["labels"])
-    task = task_class("segmentation")(plan, segments, config["inference"] | config["evaluation"])
+    answers = _answers(dataset, config)
+    task = task_class(task_name)(plan, answers, config["inference"] | config["evaluation"])
     network = build_network(config, task, len(dataset.channels))
+    notes = list(split.notes)
+    if config["transfer"]["weights"]:
+        # A resumed run takes its weights from the checkpoint; what was taken over is said all the same.
+        report = load_pretrained(
+            network,
+            config["transfer"]["weights"],
+            in_channels=len(dataset.channels),
+            inflate=config["transfer"]["inflate"],
+        )
+        notes.append(report.sentence)
+        transferred = {"taken": report.taken, "adapted": report.adapted, "left": report.left}
+    else:
+        transferred = None
 
     output.mkdir(parents=True, exist_ok=True)
     remove_unfinished(output)
@@ -76,6 +105,8 @@ def train(
     write_split(split, output / "split.json")
     if plan_is_new:
         write_plan(plan, output / "plan.json")
+    if transferred is not None:
+        write_json(output / "transfer.json", transferred)
     cases, validation = (
         PreparedCases(output / "cache" / part, config["training"]["memory_gb"]) for part in ("train", "validation")
     )
@@ -92,18 +123,38 @@ def train(
                 "output": str(output),
                 "device": trainer.device_description,
                 "parameters": sum(p.numel() for p in network.parameters()),
-                "notes": list(split.notes),
+                "notes": notes,
             }
         )
         trained = trainer.run()
+        concluded = task.conclude(trained, cases, validation, config)
     except Stopped:
         on_event({"event": "stopped", "reason": f"Stopped as asked; resume {output} to go on."})
         return None
     finally:
         remove_cache(output)
-    bundle, metrics = _write(config, dataset, split, plan, segments, trained, trainer, output, on_event)
+    bundle, metrics = _write(config, dataset, split, task, answers, concluded, trained, trainer, output, on_event)
     on_event({"event": "finished", "bundle": str(bundle), "metrics": metrics})
     return bundle
+
+
+def _check_task(name: str, dataset: Dataset) -> None:
+    """Raise InputError where the data set does not answer the question that the model is to learn."""
+    if name == "classification" and not dataset.kind:
+        raise InputError(
+            f"{dataset.name} is a data set of label maps, and task.name is 'classification'; give one with classes (a "
+            "folder a class, a table with a column class, a MedMNIST .npz), or set task.name to 'segmentation'."
+        )
+    if name != "classification" and dataset.kind:
+        raise InputError(
+            f"{dataset.name} is a data set of classes, and task.name is {name!r}; set task.name to 'classification'."
+        )
+
+
+def _answers(dataset: Dataset, config: dict) -> tuple[Segment, ...] | Classes:
+    if config["task"]["name"] == "classification":
+        return Classes(dataset.classes, dataset.kind)
+    return segments_of(dataset, config["dataset"]["labels"])
 
 
 def segments_of(dataset: Dataset, described: dict[str, Any]) -> tuple[Segment, ...]:
@@ -183,6 +234,8 @@ def _plan(dataset: Dataset, cases: list[Case], config: dict, output: Path, on_ev
     if config["plan"]["file"]:
         return read_plan(config["plan"]["file"], changes), True
     on_event({"event": "progress", "fraction": 0.0, "message": "measuring the data"})
+    if config["task"]["name"] == "classification":
+        return make_class_plan(dataset, cases, changes), True
     return make_plan(fingerprint(dataset, cases), changes), True
 
 
@@ -204,9 +257,10 @@ def _prepare(
             prepared.add(task.prepare(image, reference))
 
 
-def _write(config, dataset, split, plan, segments, trained, trainer, output, on_event) -> tuple[Path, dict]:
+def _write(config, dataset, split, task, answers, concluded, trained, trainer, output, on_event) -> tuple[Path, dict]:
     """Write the bundle, score the very file that was written on cases it never saw, and write it again with the
     scores."""
+    plan = task.plan
     evaluated = "test" if split.test else "validation"
     names = set(getattr(split, evaluated))
     cases = [case for case in dataset.cases if case.name in names]
@@ -222,8 +276,10 @@ def _write(config, dataset, split, plan, segments, trained, trainer, output, on_
         "minutes": sum(row["seconds"] for row in trainer.progress["rows"]) / 60,
         "selection": "The weights were chosen by their score on the validation part."
         if selected
-        else "The weights are those of the last epoch; the validation part chose nothing in this run.",
+        else "The weights are those of the last epoch; the validation part chose none of them.",
     }
+    if concluded:
+        training["selection"] += " Temperature and operating point were fitted on the validation part."
     data = {
         "name": dataset.name,
         "train": len(split.train),
@@ -237,15 +293,17 @@ def _write(config, dataset, split, plan, segments, trained, trainer, output, on_
         "network_settings": {
             "name": settings["name"],
             # Heads for deep supervision are for training; the network that ships has none.
-            "options": {key: value for key, value in settings.items() if key not in ("name", "deep_supervision")},
+            "options": {
+                key: value for key, value in network_options(config, plan).items() if key != "deep_supervision"
+            },
             "in_channels": len(dataset.channels),
-            "out_channels": len(segments) + 1,
+            "out_channels": task.output_channels,
         },
         "plan": plan,
-        "task": "segmentation",
-        "segments": segments,
+        "task": task.name,
+        "answers": answers,
         "model": model,
-        "inference": dict(config["inference"] | config["evaluation"]),
+        "inference": dict(config["inference"] | config["evaluation"] | concluded),
         "train": {
             "config": _without_paths(config),
             "plan": plan_to_dict(plan),
@@ -261,7 +319,7 @@ def _write(config, dataset, split, plan, segments, trained, trainer, output, on_
     write_bundle(path, metrics={}, card="", **common)
     summary: dict[str, Any] = {}
     if cases:
-        predictor = Predictor(load_bundle(path), device=config["training"]["device"])
+        predictor = open_predictor(load_bundle(path), device=config["training"]["device"])
         result = evaluate_cases(
             predictor,
             dataset,
@@ -274,7 +332,7 @@ def _write(config, dataset, split, plan, segments, trained, trainer, output, on_
         write_json(output / "evaluation.json", result)
         _write_table(output / "evaluation.csv", result["cases"])
     metrics = {"measured_on": f"{dataset.name}, {evaluated} part, {len(cases)} cases", **summary}
-    card = model_card(model, segments=segments, data=data, training=training, summary=summary)
+    card = model_card(model, answers=answers, data=data, training=training, summary=summary)
     write_bundle(path, metrics=metrics, card=card, **common)
     return path, metrics
 
@@ -282,7 +340,7 @@ def _write(config, dataset, split, plan, segments, trained, trainer, output, on_
 def _without_paths(config: dict) -> dict:
     """The configuration without the places where its maker keeps data: a bundle is given to others."""
     public = {section: dict(values) for section, values in config.items()}
-    for section, key in (("dataset", "path"), ("split", "file"), ("plan", "file")):
+    for section, key in (("dataset", "path"), ("split", "file"), ("plan", "file"), ("transfer", "weights")):
         if public[section][key]:
             public[section][key] = Path(public[section][key]).name
     return public
@@ -290,9 +348,16 @@ def _without_paths(config: dict) -> dict:
 
 def _write_table(path: Path, rows: list[dict]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        rows = [_flat(row) for row in rows]
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _flat(row: dict) -> dict:
+    """A row with its probabilities in columns of their own."""
+    probabilities = {f"probability: {name}": value for name, value in row.get("probabilities", {}).items()}
+    return {key: value for key, value in row.items() if key != "probabilities"} | probabilities
 
 
 def _read_json(path: Path) -> dict:

@@ -1,0 +1,166 @@
+"""What ``medmapai run`` takes, writes and says, by task."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+
+class SegmentationOutput:
+    """A label map or segmentation file; volumes and places of the segments."""
+
+    def __init__(self, options: argparse.Namespace):
+        from .results import check_writable_segmentation
+
+        if options.saliency is not None:
+            raise InputError("--saliency is for models that classify; this one segments.")
+        check_writable_segmentation(options.output)
+        self._options = options
+
+    def wishes(self) -> dict[str, Any]:
+        """What to ask of the predictor besides."""
+        return {}
+
+    def reference(self, bundle: Any, image: Any) -> Any:
+        """The reference of --reference, on the grid of the image, or None."""
+        from .image import check_same_geometry
+        from .results import read_segmentation
+
+        if self._options.reference is None:
+            return None
+        reference = read_segmentation(self._options.reference, segments=bundle.info.segments)
+        check_same_geometry(image, reference, str(self._options.input), str(self._options.reference))
+        return reference
+
+    def found(self, result: Any) -> dict[str, Any]:
+        """The result in numbers, for the report."""
+        return {
+            "volumes_ml": {name: round(volume, 4) for name, volume in result.volumes_ml().items()},
+            "centroids_ras_mm": {name: [round(x, 2) for x in point] for name, point in result.centroids_ras().items()},
+        }
+
+    def write(self, result: Any, report: dict[str, Any]) -> None:
+        """Write the files that were asked for."""
+        from .results import write_segmentation
+
+        write_segmentation(result, self._options.output)
+
+    def show(self, image: Any, result: Any) -> None:
+        """Write scene and picture."""
+        from . import mrml
+
+        centers = list(result.centroids_ras().values())
+        center = [sum(axis) / len(centers) for axis in zip(*centers, strict=True)] if centers else None
+        _show(
+            self._options,
+            image,
+            lambda stem, volume: mrml.node_from_segmentation(
+                result, name=f"{stem} segmentation", referenceVolumeNode=volume
+            ),
+            center,
+        )
+
+    def say(self, report: dict[str, Any]) -> None:
+        """Print the report for a person."""
+        for name, volume in report["volumes_ml"].items():
+            where = report["centroids_ras_mm"].get(name)
+            place = f"centered at {', '.join(f'{x:.1f}' for x in where)} mm (RAS)" if where else "not found"
+            print(f"{name}: {volume:.2f} mL, {place}")
+        for name, value in report.get("metrics", {}).get("mean", {}).items():
+            print(f"mean {name}: {'not defined' if value is None else format(value, '.4g')}")
+
+
+class ClassificationOutput:
+    """A table or JSON file of classes and probabilities; a saliency map as a volume."""
+
+    def __init__(self, options: argparse.Namespace):
+        from .files import check_place
+        from .image import WRITABLE, ending_of
+        from .results import check_writable_classification
+
+        check_writable_classification(options.output)
+        if options.saliency is not None:
+            if ending_of(options.saliency) not in WRITABLE:
+                raise InputError(f"{options.saliency} must end in one of {', '.join(WRITABLE)}; rename it.")
+            check_place(options.saliency)
+        self._options = options
+
+    def wishes(self) -> dict[str, Any]:
+        """What to ask of the predictor besides."""
+        options = self._options
+        wanted = options.saliency is not None or options.scene is not None or options.picture is not None
+        return {"saliency": options.saliency_method, "of_class": options.saliency_class} if wanted else {}
+
+    def reference(self, bundle: Any, image: Any) -> Any:
+        """The true classes named by --reference, or None."""
+        from .results import ClassReference
+
+        if self._options.reference is None:
+            return None
+        classes = bundle.info.classes
+        names = [name.strip() for name in self._options.reference.split(",") if name.strip()]
+        unknown = [name for name in names if name not in classes.names]
+        if unknown or (len(names) != 1 and classes.kind != "multi-label"):
+            wrong = f"{unknown[0]!r} is none" if unknown else f"{len(names)} classes are given"
+            raise InputError(f"--reference: {wrong}; the classes are {', '.join(classes.names)}.")
+        return ClassReference(classes.names, classes.kind, tuple(sorted(classes.names.index(name) for name in names)))
+
+    def found(self, result: Any) -> dict[str, Any]:
+        """The result in numbers, for the report."""
+        return result.to_dict()
+
+    def write(self, result: Any, report: dict[str, Any]) -> None:
+        """Write the files that were asked for."""
+        from .image import make_image, write_image
+        from .results import write_classification
+
+        if self._options.saliency is not None:
+            write_image(make_image(result.saliency.values[None], result.saliency.affine), self._options.saliency)
+        about = {key: report[key] for key in ("model", "device", "warning")}
+        write_classification(result, self._options.output, about)
+
+    def show(self, image: Any, result: Any) -> None:
+        """Write scene and picture."""
+        from . import mrml
+
+        def nodes(stem: str, volume: Any) -> Any:
+            mrml.node_from_classification(result, name=f"{stem} classification")
+            return mrml.node_from_saliency(result.saliency, name=f"{stem} {result.saliency.method}")
+
+        _show(self._options, image, nodes, None)
+
+    def say(self, report: dict[str, Any]) -> None:
+        """Print the report for a person."""
+        for name, probability in report["probabilities"].items():
+            threshold = report["thresholds"][name]
+            called = "  called" if name in report["called"] else ""
+            print(f"{name}: {probability:.4f}" + (f" (operating point {threshold:.4f})" if threshold else "") + called)
+        if not report["called"]:
+            print("None of the classes reaches its operating point.")
+        if report["familiarity"] and report["familiarity"]["sentence"]:
+            print(report["familiarity"]["sentence"])
+        if report["saliency"] and report["saliency"]["warning"]:
+            print(report["saliency"]["warning"])
+        for name, value in report.get("metrics", {}).items():
+            print(f"{name.replace('_', ' ')}: {value:.4g}")
+
+
+#: Task → what it takes, writes and says.
+OUTPUTS = {"segmentation": SegmentationOutput, "classification": ClassificationOutput}
+
+
+def _show(options: argparse.Namespace, image: Any, make_node: Any, center: Any) -> None:
+    """Write --scene and --picture with the image's node and the one that ``make_node(stem, volume node)`` makes."""
+    from . import mrml, standalone_scene
+
+    standalone_scene.start()
+    stem = Path(options.input).name.split(".")[0] or "Image"
+    volume = mrml.volume_node_from_image(image, name=stem)
+    node = make_node(stem, volume)
+    if options.scene is not None:
+        standalone_scene.save_scene(options.scene)
+    if options.picture is not None:
+        standalone_scene.render(options.picture, volume, [node], center)

@@ -1,0 +1,71 @@
+"""Training cases that are nodes of the scene, as a data set in a folder. Nothing that names a patient is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from .case_table import class_of_name
+
+Progress = Callable[[float, str], None]
+
+
+def export_pairs(pairs: Sequence[tuple], folder: str | Path, progress: Progress | None = None) -> dict[str, dict]:
+    """Write (volume node, segmentation or label map node) pairs as an anonymous data set. Returns its labels.
+
+    The folder gets images/case_001.nrrd …, labels/case_001.nrrd …; whole or not at all. Raises InputError.
+    """
+    from MedMapAILib import mrml
+    from MedMapAILib.datasets.scene import write_cases
+
+    def cases():
+        for volumeNode, segmentationNode in _told(pairs, progress):
+            image = mrml.image_from_node(volumeNode)
+            yield image, mrml.segmentation_from_node(segmentationNode, volumeNode)
+
+    return write_cases(cases(), folder)
+
+
+def export_samples(samples: Sequence[tuple], folder: str | Path, progress: Progress | None = None) -> None:
+    """Write (volume node, ROI node or None, class) samples as an anonymous data set with one folder a class.
+
+    Whole or not at all. Raises InputError.
+    """
+    from MedMapAILib import mrml
+    from MedMapAILib.datasets.scene import write_class_cases
+
+    def cases():
+        for volumeNode, roiNode, name in _told(samples, progress):
+            box = mrml.roi_bounds(roiNode) if roiNode is not None else None
+            yield mrml.image_from_node(volumeNode), box, name.strip()
+
+    write_class_cases(cases(), folder)
+
+
+def new_samples(samples: Sequence[tuple]) -> list[tuple]:
+    """Samples for the ROI nodes of the scene that are in none of these (volume node, ROI node, class) yet.
+
+    Their volume is that of the last sample, else the one that is shown, else the first; their class is the ROI's name
+    without its number.
+    """
+    known = [roi for _volume, roi, _name in samples if roi is not None]
+    volumes = [volume for volume, _roi, _name in samples if volume is not None]
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    shown = [slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "") for view in views]
+    first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+    volume = next(filter(None, [*volumes[-1:], *shown, first]), None)
+    rois = slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
+    return [(volume, roi, class_of_name(roi.GetName())) for roi in rois if roi not in known]
+
+
+def _told(cases: Sequence[tuple], progress: Progress | None):
+    for number, case in enumerate(cases):
+        if progress is not None:
+            progress(
+                number / len(cases),
+                _("Reading case {number} of {count}").format(number=number + 1, count=len(cases)),
+            )
+        yield case

@@ -1,0 +1,134 @@
+"""The fields of the training panel: which of them belong to a task and a source of cases, and what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from .case_list import PAIRS, SAMPLES, cases_of
+
+SEGMENTATION, CLASSIFICATION = TASKS = ["segmentation", "classification"]
+FOLDER, FILE, SCENE = SOURCES = ["Dataset folder", "Dataset file", "Nodes in the scene"]
+
+#: Fields that come with a label of their own: <name>Label.
+_OF_TASK = {
+    SEGMENTATION: ("networkSelector", "lossSelector"),
+    CLASSIFICATION: (
+        "classNetworkSelector", "classLossSelector", "classesEdit", "attentionSelector", "membersSpinBox",
+        "weightsEdit", "mixupSpinBox",
+    ),
+}  # fmt: skip
+_OF_SOURCE = {FOLDER: ("datasetPath",), FILE: ("datasetFile",), SCENE: ()}
+
+
+def show_fields(ui: Any, task: str, source: str) -> None:
+    """Show the fields of a task and a source of cases, and hide the others."""
+    shown = {name: each == task for each, names in _OF_TASK.items() for name in names}
+    shown |= {name: each == source for each, names in _OF_SOURCE.items() for name in names}
+    shown["labelsEdit"] = task == SEGMENTATION and source != SCENE
+    shown["classColumnsEdit"] = task == CLASSIFICATION and source == FILE
+    for name, visible in shown.items():
+        getattr(ui, name).visible = visible
+        getattr(ui, f"{name}Label").visible = visible
+    ui.weightsButton.visible = shown["weightsEdit"]
+    ui.pairsWidget.visible = source == SCENE and task == SEGMENTATION
+    ui.samplesWidget.visible = source == SCENE and task == CLASSIFICATION
+    ui.datasetHint.text = _hint(task, source)
+    ui.datasetHint.visible = bool(ui.datasetHint.text)
+
+
+def _hint(task: str, source: str) -> str:
+    return {
+        (SEGMENTATION, FOLDER): _(
+            "images/ and labels/ with the same file names, or a Medical Segmentation Decathlon data set (dataset.json)."
+        ),
+        (SEGMENTATION, FILE): _("A table (.csv) with the columns image and label: files, one row a case."),
+        (CLASSIFICATION, FOLDER): _(
+            "One folder a class with its images in it (pictures, volumes, DICOM files); perhaps under train, val, test."
+        ),
+        (CLASSIFICATION, FILE): _(
+            "A table (.csv) with the columns image and class, and patient where there is one; or a MedMNIST archive "
+            "(.npz)."
+        ),
+        (CLASSIFICATION, SCENE): _(
+            "Samples are written without names; of an ROI, what is in it and some of what is round it."
+        ),
+    }.get((task, source), "")
+
+
+def parameters_of(node: Any) -> Any:
+    """The library's TrainingParameters of a wrapped parameter node. Raises InputError for labels that say nothing."""
+    from MedMapAILib.training.parameters import TrainingParameters, parse_labels, parse_names
+
+    fromScene, classifies = node.source == SCENE, node.task == CLASSIFICATION
+    pairs, samples = (
+        tuple(
+            tuple(one if one is None or isinstance(one, str) else one.GetID() for one in case)
+            for case in cases_of(node.parameterNode, kind)
+        )
+        for kind in (PAIRS, SAMPLES)
+    )
+    return TrainingParameters(
+        output=node.outputFolder,
+        dataset=None if fromScene else node.datasetFile if node.source == FILE else node.datasetFolder,
+        scene_cases=pairs if fromScene and not classifies else (),
+        scene_samples=samples if fromScene and classifies else (),
+        task=node.task,
+        name=node.modelName,
+        network=node.classNetwork if classifies else node.network,
+        loss=node.classLoss if classifies else node.loss,
+        optimizer=node.optimizer,
+        learning_rate=node.learningRate,
+        epochs=node.epochs,
+        validation=node.validation,
+        device=node.device,
+        recipe=node.recipe or None,
+        labels={} if fromScene or classifies else parse_labels(node.labels),
+        classes=parse_names(node.classes) if classifies else (),
+        class_columns=parse_names(node.classColumns) if classifies and node.source == FILE else (),
+        attention=node.attention,
+        members=node.members,
+        weights=node.weights.strip(),
+        mixup=node.mixup,
+    )
+
+
+def take_recipe(node: Any, path: str) -> str:
+    """Fill a wrapped parameter node with the settings of a recipe; none for an empty path.
+
+    Returns the task of the recipe. Raises InputError, with the node as it was.
+    """
+    from MedMapAILib.training.parameters import labels_text, read_recipe
+
+    if not path:
+        node.recipe = ""
+        return ""
+    recipe = read_recipe(path)
+    data, network = recipe["dataset"], recipe["network"]
+    with slicer.util.NodeModify(node):
+        node.recipe = path
+        node.task = recipe["task"]["name"]
+        node.modelName = recipe["model"]["name"] or node.modelName
+        if node.task == CLASSIFICATION:
+            node.classNetwork, node.classLoss = network["name"], recipe["loss"]["name"]
+            node.classes = ", ".join(data["classes"])
+            node.classColumns = ", ".join(data["class_columns"] or filter(None, [data["class_column"]]))
+            node.attention, node.members = network.get("attention", "none"), int(network.get("members", 1))
+            node.weights = recipe["transfer"]["weights"] or ""
+            node.mixup = float(recipe["augmentation"]["mixup"])
+        else:
+            node.network, node.loss = network["name"], recipe["loss"]["name"]
+            node.labels = labels_text(data["labels"])
+        node.optimizer = recipe["optimizer"]["name"]
+        node.learningRate = float(recipe["optimizer"]["learning_rate"])
+        node.epochs = int(recipe["training"]["epochs"])
+        node.validation = float(recipe["split"]["validation"])
+        place = Path(data["path"])
+        if place.is_dir() and not node.datasetFolder:
+            node.source, node.datasetFolder = FOLDER, str(place.resolve())
+        elif place.is_file() and not node.datasetFile:
+            node.source, node.datasetFile = FILE, str(place.resolve())
+    return recipe["task"]["name"]
