@@ -20,14 +20,14 @@ from MedMapAILib.inference.backends import Choice, OutOfMemory, allocator, bfloa
 from MedMapAILib.inference.backends.backend import is_memory_error, memory_errors
 from MedMapAILib.inference.backends.compile_cache import CompileCache
 from MedMapAILib.inference.backends.network_memory import forward_bytes, weight_bytes
-from MedMapAILib.networks import NETWORKS, build, size_divisor
+from MedMapAILib.networks import SEGMENTATION, build, size_divisor
 from test_networks import SMALL
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 openvino = pytest.importorskip("openvino", reason="the OpenVINO back end is optional")
 
-KINDS = [(name, dims) for name in NETWORKS for dims in (2, 3)]
+KINDS = [(name, dims) for name in SEGMENTATION for dims in (2, 3)]
 BOTH = ("torch", "openvino")
 
 

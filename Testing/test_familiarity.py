@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from MedMapAILib.errors import InputError
-from MedMapAILib.familiarity import fit_familiarity, image_statistics, judge, statistic_names
+from MedMapAILib.familiarity import _thresholds, fit_familiarity, image_statistics, judge, statistic_names
 from MedMapAILib.familiarity.gaussian import distance, fit_gaussian, ledoit_wolf
 from MedMapAILib.image import make_image
 from orders import every_axis_order, rotation
@@ -44,6 +44,16 @@ def test_false_alarms_come_at_the_wished_rate(rate):
     share = np.mean(alarms(fitted, gaussian(4000, 40, 3), statistics_like(4000, 3)))
     # Three standard deviations: of the threshold (1500 images) and of the count (4000 images) together.
     assert abs(share - rate) < 3 * np.sqrt(rate * (1 / 1500 + 1 / 4000))
+
+
+@pytest.mark.parametrize(("count", "rate"), [(100, 0.01), (300, 0.01), (524, 0.01), (524, 0.05)])
+def test_three_chances_of_an_alarm_are_no_more_than_one(count, rate):
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(300):
+        held_out, others = (np.sqrt(rng.chisquare(10, size=(n, 3))) for n in (count, 1000))
+        shares.append((others > _thresholds(held_out, rate)).any(axis=1).mean())
+    assert 0.4 * rate < np.mean(shares) < 1.1 * rate
 
 
 def test_thresholds_come_from_held_out_images_alone():
@@ -187,7 +197,7 @@ def pictures(count, seed, *, scale=1.0, size=28, spacing=1.0):
     ("changes", "part", "words"),
     [
         ({"scale": 20}, "intensity", "its intensities differ"),
-        ({"size": 71}, "size", "its size differ"),
+        ({"size": 71}, "size", "its size differs"),
         ({"spacing": 4.0}, "size", "length in mm toward"),
     ],
 )

@@ -112,6 +112,9 @@ def test_a_classification_becomes_a_table(scene):
     assert mrml.node_from_classification(several, name="call", node=node) is node
     assert node.GetNumberOfRows() == 3 and node.GetNumberOfColumns() == 4 and content(scene) == before
     assert "not the kind" not in node.GetDescription()
+    # Half a character would end the program.
+    mrml.node_from_classification(classification(classes=("a", "\ud800")), name="call", node=node)
+    assert node.GetCellText(1, 0) == "?"
 
 
 # -- saliency maps -----------------------------------------------------------------------------------------------------
@@ -127,17 +130,17 @@ def test_a_saliency_map_lies_where_the_image_is(scene):
     np.testing.assert_array_equal(back.numpy()[0], shown.values)
     np.testing.assert_allclose(affine_of(back), OBLIQUE, atol=1e-12)
     display = node.GetDisplayNode()
-    assert display.GetColorNode() is not None and "Heat" in display.GetColorNode().GetName()
+    assert display.GetColorNode().GetName() == "Iron"
     assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0, 1) and not display.GetAutoWindowLevel()
     # Where the network saw nothing, the image is seen.
     assert display.GetApplyThreshold() and 0 < display.GetLowerThreshold() < 0.2
     # A second map fills the same node, and how the user looks at it stays.
-    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeIron")
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeOcean")
     before = content(scene)
     other = saliency(shape=(2, 2, 2), affine=np.eye(4))
     assert mrml.node_from_saliency(other, name="looked", node=node) is node
     np.testing.assert_array_equal(mrml.image_from_node(node).numpy()[0], other.values)
-    assert content(scene) == before and display.GetColorNode().GetName() == "Iron"
+    assert content(scene) == before and display.GetColorNode().GetName() == "Ocean"
     slicer.mrmlScene.RemoveNode(node)
 
 
@@ -191,10 +194,11 @@ def test_curves_become_charts(scene):
     assert list(drawn) == ["malignant", "chance", "operating point"]
     # Known by hand: the one positive below 0.4 costs a third of the false positives.
     x, y = drawn["malignant"]
-    wanted = list(zip(made["roc"]["malignant"]["false_positive_rate"], made["roc"]["malignant"]["true_positive_rate"]))
-    assert list(zip(x, y))[: len(wanted)] == wanted and (1 / 3, 1.0) in wanted
-    assert set(zip(x, y)) == set(wanted), "a shorter curve stays where it ends"
-    assert set(zip(*drawn["operating point"])) == {(0.0, 2 / 3)}
+    points = made["roc"]["malignant"]
+    wanted = list(zip(points["false_positive_rate"], points["true_positive_rate"], strict=True))
+    assert list(zip(x, y, strict=True))[: len(wanted)] == wanted and (1 / 3, 1.0) in wanted
+    assert set(zip(x, y, strict=True)) == set(wanted), "a shorter curve stays where it ends"
+    assert set(zip(*drawn["operating point"], strict=True)) == {(0.0, 2 / 3)}
     assert series_of(charts["reliability"])["perfectly calibrated"][0][:2] == [0.0, 1.0]
     assert not np.isnan([value for xy in drawn.values() for axis in xy for value in axis]).any()
     before = content(scene)
@@ -216,6 +220,7 @@ def test_curves_that_fail_leave_the_scene(scene):
 
 
 def test_history_of_a_classifier_follows_its_auc(scene):
+    before = content(scene)
     mrml.history_nodes("spot")
     table, chart = mrml.history_nodes("spot", "auc")
     rows = [{"epoch": 1, "train_loss": 0.7, "validation_loss": 0.6, "validation_auc": 0.9, "learning_rate": 1e-3}]
@@ -224,7 +229,7 @@ def test_history_of_a_classifier_follows_its_auc(scene):
     assert chart.GetNthPlotSeriesNode(2).GetYColumnName() == "Validation AUC"
     # That of the training before, which was of another task, is gone.
     assert content(scene) == sorted(
-        [("vtkMRMLPlotChartNode", "spot"), ("vtkMRMLTableNode", "spot")]
+        [*before, ("vtkMRMLPlotChartNode", "spot"), ("vtkMRMLTableNode", "spot")]
         + [("vtkMRMLPlotSeriesNode", t) for t in ("Training loss", "Validation loss", "Validation AUC")]
     )
     assert mrml.history_nodes("spot", "auc") == (table, chart)

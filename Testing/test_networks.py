@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from MedMapAILib.errors import InputError
-from MedMapAILib.networks import NETWORKS, TARGETS, build, definition, options_of, size_divisor
+from MedMapAILib.networks import SEGMENTATION, TARGETS, build, definition, options_of, size_divisor
 from MedMapAILib.networks.fcn import FCN, _enlarging
 from monai.bundle import ConfigParser
 from monai.networks.nets import DynUNet
@@ -55,8 +55,8 @@ def parameters(network: nn.Module) -> int:
 
 
 def test_the_table_names_what_there_is():
-    assert tuple(NETWORKS) == NAMES
-    for name, builder in NETWORKS.items():
+    assert tuple(SEGMENTATION) == NAMES
+    for name, builder in SEGMENTATION.items():
         assert definition(name, spatial_dims=3, in_channels=1, out_channels=2)["_target_"] in TARGETS
         assert isinstance(builder(spatial_dims=2, in_channels=1, out_channels=2), nn.Module)
 

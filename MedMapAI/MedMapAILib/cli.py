@@ -121,6 +121,20 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--json", action="store_true", help="print JSON at the end")
     train.set_defaults(command=_train)
 
+    cross = commands.add_parser(
+        "crossvalidate", help="measure a recipe: each case answered by a model that never saw it"
+    )
+    cross.add_argument("config", metavar="CONFIG", type=Path, help="a .toml or .json configuration, as for train")
+    cross.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting")
+    cross.add_argument("--folds", type=int, default=5, metavar="N", help="how many models to train (default: 5)")
+    cross.add_argument("--seed", type=int, default=0, metavar="S", help="of the draw of the folds (default: 0)")
+    cross.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="folder for the folds and the report; goes on there"
+    )
+    cross.add_argument("--curves", type=Path, metavar="DIR", help="write curves of a classification as pictures")
+    cross.add_argument("--json", action="store_true", help="print JSON")
+    cross.set_defaults(command=_crossvalidate)
+
     evaluate = commands.add_parser("evaluate", help="score a model on a data set")
     evaluate.add_argument("model", metavar="MODEL", help="a name from `medmapai models`, or a bundle's folder or zip")
     evaluate.add_argument("dataset", metavar="DATASET", type=Path, help="a data set's folder or list")
@@ -322,6 +336,59 @@ def _train(options: argparse.Namespace) -> int:
         _print_json({"bundle": str(bundle) if bundle else None, **{k: last.get(k) for k in ("event", "metrics")}})
     elif bundle is not None and not options.events:
         print(f"{bundle}  ({RESEARCH_ONLY})")
+    return 0
+
+
+def _crossvalidate(options: argparse.Namespace) -> int:
+    from .training.config import read_config
+    from .training.crossvalidation import crossvalidate
+
+    stop = False
+
+    def ask_to_stop(*_: Any) -> None:
+        nonlocal stop
+        stop = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask_to_stop)
+    config = read_config(options.config, options.set)
+    with ProgressBar() as bar:
+
+        def on_event(event: dict) -> None:
+            if event["event"] == "progress":
+                bar(event["fraction"], event["message"])
+            elif event["event"] == "epoch":
+                bar.line(f"fold {event['fold']}: {_epoch_line(event, config['training']['epochs'])}")
+            elif event["event"] == "started":
+                bar.line(f"{event['cases']} cases in {event['folds']} folds")
+                for note in event["notes"]:
+                    bar.line(note)
+            elif event["event"] == "stopped":
+                bar.line(event["reason"])
+
+        report = crossvalidate(
+            config,
+            options.output,
+            folds=options.folds,
+            seed=options.seed,
+            on_event=on_event,
+            should_stop=lambda: stop,
+        )
+    if report is not None and options.curves is not None:
+        if "curves" not in report:
+            raise InputError("--curves is for models that classify; this one segments.")
+        from .figures import draw_curves
+
+        for path in draw_curves(report, options.curves, title=f"{report['model']}, cross-validation"):
+            _say(str(path))
+    if options.json:
+        _print_json(report)
+    elif report is not None:
+        for name, value in report["summary"].items():
+            spread = report["between_folds"].get(name)
+            folds = f", folds {spread['mean']:.4g} ± {spread['sd']:.2g}" if spread else ""
+            print(f"{name}: {value['mean']:.4g} ({value['low']:.4g} to {value['high']:.4g}){folds}")
+        print(options.output / "report.json")
     return 0
 
 

@@ -531,8 +531,8 @@ def volume_node_from_image(image: Any, *, name: str, node: Any = None) -> Any:
     return node
 
 
-#: From black over red and yellow to white; always there, in the desktop and without it.
-_HEAT = "vtkMRMLPETProceduralColorNodePET-Heat"
+#: From red over orange to yellow: no color is that of a gray image. Always there, in the desktop and without it.
+_HEAT = "vtkMRMLColorTableNodeIron"
 #: Below this share of the most the image is shown as it is: a map that says nothing hides nothing.
 _SHOWN_FROM = 0.1
 
@@ -586,7 +586,8 @@ def _column(kind: str, name: str, values: Iterable[Any]) -> Any:
     column = {"text": vtk.vtkStringArray, "whole": vtk.vtkIntArray, "number": vtk.vtkDoubleArray}[kind]()
     column.SetName(name)
     for value in values:
-        column.InsertNextValue(value)
+        # Half a character, as in a damaged file, ends the whole program in VTK.
+        column.InsertNextValue(value.encode("utf-8", "replace").decode() if kind == "text" else value)
     return column
 
 

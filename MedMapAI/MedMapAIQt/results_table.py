@@ -11,6 +11,8 @@ import qt
 NAME, VOLUME, DICE = range(3)
 #: Columns of the table of classes.
 CLASS, PROBABILITY, THRESHOLD, CALLED = range(4)
+#: Of the table of classes: pixels, as the .ui file says, and how many are shown without scrolling.
+_ROW_HEIGHT, _MOST_ROWS = 24, 14
 
 
 def fillResultsTable(table: Any, rows: Sequence[Any], scored: bool) -> None:
@@ -42,6 +44,8 @@ def fillClassesTable(table: Any, rows: Sequence[Any]) -> None:
             font.setBold(row.called)
             item.setFont(font)
             table.setItem(number, column, item)
+    # As high as its rows, up to a height at which it scrolls.
+    table.minimumHeight = table.maximumHeight = _ROW_HEIGHT * (min(len(rows), _MOST_ROWS) + 1) + 8
     # Without an operating point there is nothing in the column.
     table.setColumnHidden(THRESHOLD, all(row.threshold is None for row in rows))
 

@@ -33,8 +33,6 @@ class SceneRun:
         self.model = read_info(modelName)
         self.classifies = self.model.task == "classification"
         self.saliency = saliency if self.classifies else None
-        if self.classifies:
-            self.voxels = _as_model_sees(self.voxels, self.model.metadata["medmapai"]["network"]["in_channels"])
         self.reference = None
         if referenceNode is not None and not self.classifies:
             self.reference = mrml.segmentation_from_node(referenceNode, volumeNode, self.model.segments)
@@ -75,16 +73,6 @@ class SceneRun:
         if self.classifies:
             return _place_classification(result, name, outputNode, where), result
         return mrml.node_from_segmentation(result, name=name, node=outputNode, **where), result
-
-
-def _as_model_sees(voxels, channels):
-    """Gray for a model of gray pictures where all colors are equal, and gray as a color for a model of color ones."""
-    import numpy as np
-    from MedMapAILib.pictures import is_gray
-
-    if (len(voxels), channels) == (3, 1) and is_gray(voxels):
-        return voxels[:1]
-    return np.repeat(voxels, 3, axis=0) if (len(voxels), channels) == (1, 3) else voxels
 
 
 def saliency_node(tableNode):

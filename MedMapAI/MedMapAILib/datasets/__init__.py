@@ -77,6 +77,6 @@ def _kind_of(path: Path) -> str:
         return "class-folders"
     raise InputError(
         f"{path} is no data set that can be read; give a folder with images/ and labels/, a folder with a "
-        "dataset.json (Medical Segmentation Decathlon), a folder with one folder of images a class, a MedMNIST .npz, or "
-        "a .csv file with the columns image and label (or class)."
+        "dataset.json (Medical Segmentation Decathlon), a folder with one folder a class, a MedMNIST .npz, or a "
+        ".csv file with the columns image and label (or class)."
     )

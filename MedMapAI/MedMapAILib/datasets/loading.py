@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 
 from ..errors import InputError
 from ..image import check_not_constant, check_same_geometry, ending_of, make_image, read_image
+from ..pictures import can_be_color, with_channels
 from ..results import ClassReference, Segment, Segmentation, color_of, read_segmentation
 from .dataset import Case, Dataset, listed
 
@@ -131,6 +132,10 @@ def read_case_image(case: Case, count: int) -> MetaTensor:
         from .medmnist import read_member
 
         return read_member(case.images[0], case.member)
+    if len(case.images) == 1 and can_be_color(case.images[0]):
+        image = with_channels(read_image(case.images[0]), count, case.images[0])
+        if len(image) == count:
+            return image
     if len(case.images) not in (1, count):
         raise InputError(f"Case {case.name} has {len(case.images)} images, and the data set has {count} channels.")
     frames = frame_count(case.images[0]) if len(case.images) == 1 else count

@@ -66,7 +66,7 @@ def make_split(
     classes = {case.name: case.classes or () for case in dataset.cases} if dataset.classes else None
     given: dict[str, str] = dataset.source.get("split", {})
     alone = {case.name: case.patient for case in dataset.cases}
-    together = _merged(alone, duplicates)
+    together = merged_patients(alone, duplicates)
     if given:
         _check_patients(dataset.cases, given, "the column split")
         parts = _given_parts(given, together, classes, validation, seed, dataset.name)
@@ -209,7 +209,7 @@ def _check_patients(cases: Iterable[Case], parts: dict[str, str], where: str) ->
         )
 
 
-def _merged(patients: dict[str, str], duplicates: tuple[tuple[str, ...], ...]) -> dict[str, str]:
+def merged_patients(patients: dict[str, str], duplicates: Iterable[Iterable[str]]) -> dict[str, str]:
     """Case → patient, with the patients of each group of equal cases made one (the first of them by name)."""
     parent = {patient: patient for patient in patients.values()}
 

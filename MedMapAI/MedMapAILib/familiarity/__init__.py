@@ -23,8 +23,6 @@ from .statistics import INTENSITY, PERCENTILES, SIZE, image_statistics, statisti
 #: Of many images: rows as image_statistics gives them, or (N, D) of numbers in that order.
 Statistics: TypeAlias = "np.ndarray | Sequence[Mapping[str, float]]"
 
-#: Thresholds are quantiles where at least so many held-out images should lie beyond them.
-_BEYOND = 2
 #: A distance below this (standard deviations, root mean square over all directions) is never far.
 _NEAR = 1.0
 #: What is said of a distance that is not even a number.
@@ -112,15 +110,15 @@ def _thresholds(distances: np.ndarray, rate: float) -> list[float]:
     Where the held-out images are too few for a quantile, distances are taken to be log-normal, and none of these far.
     """
     count, columns = distances.shape
-    allowed = int(rate * (count + 1))
-    if allowed >= _BEYOND:
+    # The next image may itself be the farthest yet, once for each column (split conformal prediction): one less each.
+    allowed = int(rate * (count + 1)) - int((np.ptp(distances, axis=0) > 0).sum())
+    if allowed >= 1:
         ordered = np.sort(distances, axis=0)
         # 1 for the farthest; equal distances share the rank of the last of them.
         ranks = np.stack(
             [count - np.searchsorted(ordered[:, n], distances[:, n], side="left") for n in range(columns)], axis=1
         )
-        # One less than allowed lie beyond: the next image may be the one more (split conformal prediction).
-        beyond = int(np.sort(ranks.min(axis=1))[min(allowed, count) - 1]) - 1
+        beyond = int(np.sort(ranks.min(axis=1))[min(allowed, count - 1)]) - 1
         chosen = ordered[count - 1 - beyond]
     else:
         logarithms = np.log(np.maximum(distances, 1e-12))
@@ -151,9 +149,8 @@ def _sentence(fitted: Mapping[str, Any], outside: Sequence[str], row: np.ndarray
             if apart[number] <= 0:
                 reasons.append(f"its {noun} go together as in none of the training images")
             else:
-                reasons.append(
-                    f"its {noun} differ ({_compared(fitted['names'][number], row[number], low[number], high[number])})"
-                )
+                compared = _compared(fitted["names"][number], row[number], low[number], high[number])
+                reasons.append(f"its {noun} differ{'s' * (part == 'size')} ({compared})")
     if "embedding" in outside:
         reasons.append("the network sees in it what it saw in no training image")
     return f"This is not the kind of image this model was trained on: {'; '.join(reasons)}."

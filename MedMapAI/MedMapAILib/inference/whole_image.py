@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from ..bundle import Bundle
 from ..devices import choose_device, choose_precision, describe
 from ..errors import Cancelled, InputError
 from ..image import check_not_constant
+from ..pictures import with_channels
 from ..preprocessing import Grid, crop_to_roi
 from ..results import Classification, Saliency
 from ..saliency import METHODS, explain
@@ -94,6 +96,9 @@ class WholeImagePredictor:
         """
         began = time.monotonic()
         channels, name = self.bundle.network["in_channels"], self.bundle.info.name
+        # A gray picture may be saved in color, and a network for color can be shown a gray one.
+        with contextlib.suppress(InputError):  # real color, which is told below
+            image = with_channels(image, channels, "the image")
         if image.shape[0] != channels:
             raise InputError(
                 f"The model {name} takes images of {channels} channel(s) and this one has {image.shape[0]}; choose one "
@@ -147,7 +152,7 @@ class WholeImagePredictor:
             self.task.network_input(framed).to(self._device),
             self.task.score_of(name),
             method,
-            model_grid=Grid.of(framed),
+            model_grid=self.task.network_grid(framed),
             image_grid=Grid.of(image),
             of_class=name,
         )

@@ -47,7 +47,7 @@ def _threshold(scores: np.ndarray, positive: np.ndarray, sensitivity: float | No
     ranking = Ranking(scores, positive)
     hits, misses = (counts[0].astype(np.int64) for counts in ranking.counts(np.ones((1, len(scores)))))
     if sensitivity is not None:
-        # 0.95 of 20 is 19 and not 20, whatever rounding makes of the product.
+        # 0.55 of 20 is 11 and not 12, whatever rounding makes of the product.
         level = int(np.argmax(hits >= math.ceil(sensitivity * positives - 1e-9)))
     else:
         # In whole numbers, so that equal points are equal.

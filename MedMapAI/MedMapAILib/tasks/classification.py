@@ -21,6 +21,7 @@ from ..metrics.operating_point import choose_operating_point
 from ..metrics.report import classification_report
 from ..networks import CLASSIFICATION as NETWORKS
 from ..plan import Plan
+from ..preprocessing import Grid
 from ..results import Classes, Classification, ClassReference
 from ..saliency.score import log_odds
 
@@ -69,13 +70,35 @@ class ClassificationTask:
         return frame(image, self.plan, center)
 
     def network_input(self, framed: MetaTensor) -> torch.Tensor:
-        """A framed image as a batch of one (1, C, *S); slices lose the axis across them."""
-        tensor = framed.as_tensor()[None].contiguous()
-        return tensor.squeeze(2 + self.plan.patch.index(1)).contiguous() if 1 in self.plan.patch else tensor
+        """A framed image as a batch of one (1, C, *S): volumes as they are, slices as on a screen, (1, C, rows,
+        columns) from the top left, which is how networks trained on photographs know the world."""
+        tensor = framed.as_tensor()[None]
+        if self._flat is not None:
+            tensor = tensor.squeeze(2 + self._flat).flip(2, 3).transpose(2, 3)
+        return tensor.contiguous()
+
+    def network_grid(self, framed: MetaTensor) -> Grid:
+        """Where the voxels of ``network_input`` lie in the patient; slices are (rows, columns, 1)."""
+        grid = Grid.of(framed)
+        if self._flat is None:
+            return grid
+        columns, rows = (axis for axis in range(3) if axis != self._flat)
+        last = np.zeros(4)
+        last[[rows, columns, 3]] = grid.shape[rows] - 1, grid.shape[columns] - 1, 1
+        affine = np.eye(4)
+        affine[:3, :3] = grid.affine[:3, [rows, columns, self._flat]] * [-1, -1, 1]
+        affine[:3, 3] = (grid.affine @ last)[:3]
+        return Grid((grid.shape[rows], grid.shape[columns], 1), affine)
+
+    @property
+    def _flat(self) -> int | None:
+        """The axis across slices."""
+        return self.plan.patch.index(1) if 1 in self.plan.patch else None
 
     def training_transform(self, settings: dict, foreground_fraction: float) -> Callable[[dict, int], dict]:
         """Augment an image; the target stays."""
-        kept = [axis for axis in range(3) if self.plan.patch[axis] > 1]
+        # As network_input orders them.
+        kept = [axis for axis in range(3) if axis != self._flat][:: 1 if self._flat is None else -1]
         augment = augmentation(
             settings,
             patch=[self.plan.patch[axis] for axis in kept],

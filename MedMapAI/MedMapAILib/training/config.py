@@ -228,7 +228,9 @@ def network_options(config: dict[str, dict[str, Any]], plan: Plan) -> dict[str, 
     """
     options = {key: value for key, value in config["network"].items() if key != "name"}
     if "image_size" in options_of(config["network"]["name"]):
-        options.setdefault("image_size", [n for n in plan.patch if n > 1])
+        size = [n for n in plan.patch if n > 1]
+        # Slices go through a classifier as rows and columns.
+        options.setdefault("image_size", size[::-1] if len(size) == 2 else size)
     return options
 
 

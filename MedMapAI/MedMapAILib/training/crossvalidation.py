@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets import Dataset, open_dataset
+from ..datasets import Dataset
 from ..datasets.dataset import listed
 from ..datasets.folds import deal_cases
-from ..datasets.split import Split, make_split, read_split, with_duplicates, write_split
+from ..datasets.split import Split, make_split, merged_patients, read_split, with_duplicates, write_split
 from ..errors import InputError, RunError
 from ..metrics.classification import classification_metrics, confusion_matrix
 from ..metrics.curves import classification_curves
@@ -23,7 +23,7 @@ from ..tasks import task_class
 from ..tasks.classification import ClassificationTask
 from .config import complete_config, decisive_settings
 from .loop import write_json
-from .run import DATASET_OPTIONS, segments_of, train
+from .run import open_configured, segments_of, train
 
 Event = Callable[[dict], None]
 
@@ -65,7 +65,7 @@ def crossvalidate(
     config = complete_config(config)
     asked = {"folds": folds, "seed": seed, "settings": _settings(config)}
     stored = _stored(output, asked)
-    dataset = _dataset(config)
+    dataset = open_configured(config)
     state = _folds(dataset, config, folds, seed) if stored is None else stored
     _check_same_cases(state, dataset, output)
     output.mkdir(parents=True, exist_ok=True)
@@ -153,17 +153,6 @@ def _stored(output: Path, asked: dict) -> dict | None:
     return stored
 
 
-def _dataset(config: dict) -> Dataset:
-    section = config["dataset"]
-    return open_dataset(
-        section["path"],
-        kind=section["kind"],
-        labels={int(k): v["name"] if isinstance(v, dict) else v for k, v in section["labels"].items()} or None,
-        patient_pattern=section["patient_pattern"],
-        options={key: section[key] for key in DATASET_OPTIONS},
-    )
-
-
 def _folds(dataset: Dataset, config: dict, folds: int, seed: int) -> dict[str, Any]:
     """Which case is held out when: {"parts": names of each fold, "patients": case → patient, "validation": names of
     each fold's validation part, "notes": sentences}. Patients who share a scan under two names count as one.
@@ -175,7 +164,9 @@ def _folds(dataset: Dataset, config: dict, folds: int, seed: int) -> dict[str, A
         split = make_split(dataset, validation=settings["validation"], test=settings["test"], seed=settings["seed"])
     taking_part = {*split.train, *split.validation}
     cases = [case for case in dataset.cases if case.name in taking_part and case.labelled]
-    patients = _one_of_twins({case.name: case.patient for case in dataset.cases}, split)
+    patients = merged_patients(
+        {case.name: case.patient for case in dataset.cases}, [group["cases"] for group in split.duplicates]
+    )
     patients = {case.name: patients[case.name] for case in cases}
     classes = {case.name: case.classes or () for case in cases}
     notes = list(split.notes)
@@ -189,20 +180,6 @@ def _folds(dataset: Dataset, config: dict, folds: int, seed: int) -> dict[str, A
         share = settings["validation"]
         validation.append(deal_cases(rest, classes, (share, 1 - share), seed)[0] if share > 0 else ())
     return {"parts": parts, "validation": validation, "patients": patients, "notes": notes}
-
-
-def _one_of_twins(patients: dict[str, str], split: Split) -> dict[str, str]:
-    """Case → patient, with one name for all patients that have a scan in common."""
-    merged, cases_of = dict(patients), {}
-    for name, patient in patients.items():
-        cases_of.setdefault(patient, []).append(name)
-    for group in split.duplicates:
-        first, *others = sorted({merged[name] for name in group["cases"]})
-        for other in others:
-            for name in cases_of.pop(other):
-                merged[name] = first
-                cases_of[first].append(name)
-    return merged
 
 
 def _few_patients(dataset: Dataset, patients: dict, classes: dict, folds: int) -> list[str]:

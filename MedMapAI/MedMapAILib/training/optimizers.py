@@ -20,8 +20,9 @@ def build_optimizer(network: nn.Module, settings: dict, *, layer_decay: float = 
         stages = [{"params": list(network.parameters()), "scale": 1.0}]
     groups = []
     for stage in stages:
-        learning = [p for p in stage["params"] if p.requires_grad]
-        decayed, plain = [p for p in learning if p.ndim > 1], [p for p in learning if p.ndim <= 1]
+        # Those that are frozen now may learn later.
+        decayed = [p for p in stage["params"] if p.ndim > 1]
+        plain = [p for p in stage["params"] if p.ndim <= 1]
         for some, decay in ((decayed, settings["weight_decay"]), (plain, 0.0)):
             if some:
                 groups.append({"params": some, "weight_decay": decay, "scale": stage["scale"]})

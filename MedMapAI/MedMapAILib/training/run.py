@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bundle import load_bundle, write_bundle
 from ..class_plan import make_class_plan
@@ -23,15 +23,20 @@ from ..inference.opening import open_predictor
 from ..plan import Plan, make_plan, plan_to_dict, read_plan, write_plan
 from ..results import Classes, Segment, terminology_entry
 from ..tasks import task_class
-from ..transfer import load_pretrained
+from ..transfer import frozen_stages, load_pretrained
 from .card import model_card
 from .checkpoint import remove_unfinished
 from .config import complete_config, decisive_settings, network_options
 from .loop import Stopped, Trainer, build_network, remove_cache, write_json
 from .samples import PreparedCases
 
+if TYPE_CHECKING:
+    import torch
+
 Event = Callable[[dict], None]
 
+#: What was taken over from other weights, in the output folder.
+_TRANSFER = "transfer.json"
 #: Keys of section [dataset] that some kinds of data sets ask for.
 DATASET_OPTIONS = (
     "image_column",
@@ -68,14 +73,7 @@ def train(
     output = Path(output)
     config = complete_config(config)
     _check_output(output, config, resume)
-    dataset = open_dataset(
-        config["dataset"]["path"],
-        kind=config["dataset"]["kind"],
-        labels={int(k): v["name"] if isinstance(v, dict) else v for k, v in config["dataset"]["labels"].items()}
-        or None,
-        patient_pattern=config["dataset"]["patient_pattern"],
-        options={key: config["dataset"][key] for key in DATASET_OPTIONS},
-    )
+    dataset = open_configured(config)
     task_name = config["task"]["name"]
     _check_task(task_name, dataset)
     split = _split(dataset, config, output)
@@ -85,19 +83,10 @@ def train(
     answers = _answers(dataset, config)
     task = task_class(task_name)(plan, answers, config["inference"] | config["evaluation"])
     network = build_network(config, task, len(dataset.channels))
-    notes = list(split.notes)
-    if config["transfer"]["weights"]:
-        # A resumed run takes its weights from the checkpoint; what was taken over is said all the same.
-        report = load_pretrained(
-            network,
-            config["transfer"]["weights"],
-            in_channels=len(dataset.channels),
-            inflate=config["transfer"]["inflate"],
-        )
-        notes.append(report.sentence)
-        transferred = {"taken": report.taken, "adapted": report.adapted, "left": report.left}
-    else:
-        transferred = None
+    notes = [*dataset.source.get("notes", ()), *split.notes]
+    transferred = _transfer(network, config, len(dataset.channels), output, on_event)
+    if transferred is not None:
+        notes.append(transferred["sentence"])
 
     output.mkdir(parents=True, exist_ok=True)
     remove_unfinished(output)
@@ -106,7 +95,7 @@ def train(
     if plan_is_new:
         write_plan(plan, output / "plan.json")
     if transferred is not None:
-        write_json(output / "transfer.json", transferred)
+        write_json(output / _TRANSFER, transferred)
     cases, validation = (
         PreparedCases(output / "cache" / part, config["training"]["memory_gb"]) for part in ("train", "validation")
     )
@@ -136,6 +125,42 @@ def train(
     bundle, metrics = _write(config, dataset, split, task, answers, concluded, trained, trainer, output, on_event)
     on_event({"event": "finished", "bundle": str(bundle), "metrics": metrics})
     return bundle
+
+
+def _transfer(
+    network: torch.nn.Module, config: dict, in_channels: int, output: Path, on_event: Event
+) -> dict[str, Any] | None:
+    """Fill a network with the weights of section [transfer]; what was taken over, or None where there are none.
+
+    A run that is resumed has its weights in the checkpoint, and what was taken over in a file.
+    """
+    settings = config["transfer"]
+    if settings["frozen"]:
+        frozen_stages(network, settings["frozen"])
+    if not settings["weights"]:
+        return None
+    if (output / "checkpoint.pt").exists() and (output / _TRANSFER).exists():
+        return _read_json(output / _TRANSFER)
+
+    def say(fraction: float, message: str) -> None:
+        on_event({"event": "progress", "fraction": 0.0, "message": message})
+
+    report = load_pretrained(
+        network, settings["weights"], in_channels=in_channels, inflate=settings["inflate"], on_progress=say
+    )
+    return report.to_dict()
+
+
+def open_configured(config: dict[str, dict[str, Any]]) -> Dataset:
+    """The data set of a complete configuration. Raises as ``open_dataset``."""
+    section = config["dataset"]
+    return open_dataset(
+        section["path"],
+        kind=section["kind"],
+        labels={int(k): v["name"] if isinstance(v, dict) else v for k, v in section["labels"].items()} or None,
+        patient_pattern=section["patient_pattern"],
+        options={key: section[key] for key in DATASET_OPTIONS},
+    )
 
 
 def _check_task(name: str, dataset: Dataset) -> None:
@@ -280,13 +305,14 @@ def _write(config, dataset, split, task, answers, concluded, trained, trainer, o
     }
     if concluded:
         training["selection"] += " Temperature and operating point were fitted on the validation part."
+    notes = [*dataset.source.get("notes", ()), *split.notes]
     data = {
         "name": dataset.name,
         "train": len(split.train),
         "validation": len(split.validation),
         "test": len(split.test),
         "evaluated": evaluated,
-        "duplicates": " ".join(split.notes) or "No two cases have the same voxels.",
+        "duplicates": " ".join(notes) or "No two cases have the same voxels.",
     }
     common = {
         "network": trained,
