@@ -72,6 +72,7 @@ class MedMapAITrainingParameterNode:
     datasetFolder: str = ""
     datasetFile: str = ""
     recipe: str = ""
+    recipeTask: str = ""
     modelName: str = "my-model"
     labels: str = ""
     classes: str = ""
@@ -94,7 +95,6 @@ class MedMapAITrainingParameterNode:
 
 class MedMapAITrainingWidget(ModulePanel):
     def __init__(self, parent=None):
-        self._recipeTask = ""
         self._busy = False
         self._updating = False
         ModulePanel.__init__(self, parent)
@@ -115,7 +115,6 @@ class MedMapAITrainingWidget(ModulePanel):
 
         for pathEdit in (self.ui.datasetPath, self.ui.datasetFile, self.ui.outputPath):
             pathEdit.currentPathChanged.connect(self.onPathChanged)
-        self.ui.taskSelector.currentIndexChanged.connect(self.onTaskChanged)
         self.ui.recipeSelector.currentIndexChanged.connect(self.onRecipeChanged)
         self.ui.addPairButton.clicked.connect(lambda checked=False: self._addCase(PAIRS))
         self.ui.removePairButton.clicked.connect(lambda checked=False: self._removeCase(PAIRS))
@@ -163,6 +162,8 @@ class MedMapAITrainingWidget(ModulePanel):
         self._updating = True
         try:
             if node:
+                if node.recipe and node.recipeTask not in ("", node.task):
+                    node.recipe = ""  # the settings of a recipe are for its own task
                 self._write(self.ui.datasetPath, node.datasetFolder)
                 self._write(self.ui.datasetFile, node.datasetFile)
                 self._write(self.ui.outputPath, node.outputFolder)
@@ -228,13 +229,7 @@ class MedMapAITrainingWidget(ModulePanel):
         if not node or self._updating or path == node.recipe:
             return
         with self.showErrors(_("The recipe was not taken.")):
-            self._recipeTask = take_recipe(node, path)
-
-    def onTaskChanged(self, index=-1):
-        # The settings of a recipe are for its own task.
-        node = self._parameterNode
-        if node and node.recipe and self._recipeTask and self._recipeTask != self.ui.taskSelector.currentText:
-            node.recipe = ""
+            take_recipe(node, path)
 
     # -- weights to start from --------------------------------------------------------------------------------------
 
@@ -492,6 +487,7 @@ class MedMapAITrainingLogic(ModuleLogic):
         from MedMapAILib.training.config import read_config
 
         keep_triton_out()
+        from MedMapAILib.training.curves import add_curves
         from MedMapAILib.training.run import train
 
         if not isinstance(config, dict):
@@ -503,7 +499,10 @@ class MedMapAITrainingLogic(ModuleLogic):
             if onEvent is not None:
                 onEvent(event)
 
-        return train(config, output, resume=resume, on_event=tell)
+        bundle = train(config, output, resume=resume, on_event=tell)
+        add_curves(output)
+        self._drawCurves()
+        return bundle
 
     def startWith(self, parameters, parameterNode=None, progress=None):
         """Start a training with the library's TrainingParameters; cases from the scene are written first."""
@@ -644,7 +643,7 @@ class MedMapAITrainingLogic(ModuleLogic):
     def _drawCurves(self):
         """Charts of the cases held out, where a classifier was trained."""
         from MedMapAILib import mrml
-        from MedMapAILib.training.history import read_curves
+        from MedMapAILib.training.curves import read_curves
 
         curves = read_curves(self._output)
         if curves and not slicer.mrmlScene.IsBatchProcessing():

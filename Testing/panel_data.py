@@ -110,10 +110,14 @@ def widgets_without_tool_tip(panel) -> list[str]:
     """Names of the widgets that a person uses and that say nothing when pointed at."""
     used = ("Button", "Box", "Edit", "Label", "Browser", "Table", "Bar", "ComboBox", "Selector")
     return sorted(
-        name for name, widget in vars(panel.ui).items()
-        if not name.startswith("_") and hasattr(widget, "toolTip") and not widget.toolTip
+        name
+        for name, widget in vars(panel.ui).items()
+        if not name.startswith("_")
+        and hasattr(widget, "toolTip")
+        and not widget.toolTip
         and any(word in widget.className() for word in used)
-        and not name.startswith("qt_") and "ctkCollapsibleButton" not in widget.className()
+        and not name.startswith("qt_")
+        and "ctkCollapsibleButton" not in widget.className()
     )
 
 

@@ -53,7 +53,8 @@ def test_three_chances_of_an_alarm_are_no_more_than_one(count, rate):
     for _ in range(300):
         held_out, others = (np.sqrt(rng.chisquare(10, size=(n, 3))) for n in (count, 1000))
         shares.append((others > _thresholds(held_out, rate)).any(axis=1).mean())
-    assert 0.4 * rate < np.mean(shares) < 1.1 * rate
+    # Fewer images than it takes to see one in a hundred are not asked for one in a hundred.
+    assert (0.5 if count > 500 else 0.1) * rate < np.mean(shares) < 1.1 * rate
 
 
 def test_thresholds_come_from_held_out_images_alone():

@@ -150,8 +150,8 @@ def test_weights_from_a_file_and_a_folder(slicer_host, panel, tmp_path):  # noqa
         ([], "Add samples of at least 2 classes"),
         ([(None, None, "a")], "Sample 1 has no volume"),
         ([("v", "r", " ")], "Sample 1 has no class"),
-        ([("v", "r", "a"), ("v", "s", "b"), ("v", "t", "b")], "one sample of a"),
-        ([("v", "r", "a"), ("v", "r", "a"), ("v", "t", "b"), ("v", "u", "b")], "same sample"),
+        ([("v", "r", "a"), ("v", "s", "a"), ("v", "t", "b"), ("w", "u", "b")], "Only one volume has samples of a"),
+        ([("v", "r", "a"), ("v", "r", "a"), ("w", None, "a"), ("v", "t", "b"), ("w", "u", "b")], "same sample"),
     ],
 )
 def test_samples_are_checked(tmp_path, samples, said):
@@ -224,6 +224,7 @@ def test_regions_of_the_scene_are_samples(slicer_host, panel, recipe, tmp_path):
         panel.ui.taskSelector.currentText = "classification"
         panel.ui.sourceSelector.currentText = "Nodes in the scene"
         if number:
+            # A row for the whole volume, and away with it.
             panel.ui.addSampleButton.click()
             row = panel.ui.samplesTable.rowCount - 1
             panel.ui.samplesTable.cellWidget(row, 0).setCurrentNode(volume)
@@ -232,6 +233,7 @@ def test_regions_of_the_scene_are_samples(slicer_host, panel, recipe, tmp_path):
         panel.ui.addRoisButton.click()
     slicer_host.check()
     samples = panel.parameters().scene_samples
+    assert len({volume for volume, _, _ in samples}) == 2, "each ROI goes with the volume that is shown"
     assert len(samples) == 8 and [name for _, _, name in samples[:4]] == ["ball", "ball", "noise", "noise"]
     panel.ui.samplesTable.cellWidget(0, 2).text = ""
     assert "Sample 1 has no class" in panel.ui.statusLabel.text

@@ -1,8 +1,6 @@
-"""An image as a network sees it at once: the whole of it, or the part around one place, brought to the plan's patch."""
+"""An image as a network sees it at once: whole, or the part around its middle, brought to the plan's patch."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from monai.data import MetaTensor
@@ -14,18 +12,18 @@ from .plan import Plan
 from .preprocessing import Grid, canonical_grid, canonical_orientation, is_oblique, normalize, reorient, resample
 
 
-def frame(image: MetaTensor, plan: Plan, center: Sequence[float] | None = None) -> MetaTensor:
+def frame(image: MetaTensor, plan: Plan) -> MetaTensor:
     """Bring an image to the patch of a plan whose framing is "resize" or "crop", and normalize it.
 
-    image: (C, I, J, K), RAS affine, values as acquired. center: RAS mm, of a crop; None takes the image's middle.
-    Returns (C, *plan.patch). What is made coarser is smoothed before, with the deviation (factor − 1) / 2 voxels of
+    image: (C, I, J, K), RAS affine, values as acquired. A crop lies around the image's middle. Returns
+    (C, *plan.patch). What is made coarser is smoothed before, with the deviation (factor − 1) / 2 voxels of
     scikit-image's ``resize``, so that fine texture does not turn into false patterns. Beyond the image its border is
     repeated. Raises InputError where a network for slices is given a volume, and for a constant image.
     """
     source = Grid.of(image)
     array = reorient(image.numpy(), canonical_orientation(source.affine))
     canonical = canonical_grid(source)
-    target = framed_grid(canonical, plan, center)
+    target = framed_grid(canonical, plan)
     factors = target.spacing / canonical.spacing
     smoothing = np.where(factors > 1.01, (factors - 1) / 2, 0.0)
     if smoothing.any():
@@ -35,11 +33,11 @@ def frame(image: MetaTensor, plan: Plan, center: Sequence[float] | None = None) 
     return make_image(normalize(array, plan.normalization), target.affine)
 
 
-def framed_grid(grid: Grid, plan: Plan, center: Sequence[float] | None = None) -> Grid:
+def framed_grid(grid: Grid, plan: Plan) -> Grid:
     """The grid of ``plan.patch`` voxels on which a network sees an image whose canonical grid is given.
 
-    center: RAS mm, of a crop. Slices keep their own axes; an oblique volume is turned upright where the plan's axes are
-    the patient's. Raises InputError where the plan is for slices and the image has several.
+    Slices keep their own axes; an oblique volume is turned upright where the plan's axes are the patient's. Raises
+    InputError where the plan is for slices and the image has several.
     """
     patch = np.asarray(plan.patch)
     flat = plan.patch.index(1) if 1 in plan.patch else None
@@ -51,27 +49,17 @@ def framed_grid(grid: Grid, plan: Plan, center: Sequence[float] | None = None) -
     middle = grid.affine[:3, :3] @ ((np.asarray(grid.shape) - 1) / 2) + grid.affine[:3, 3]
     if plan.framing == "crop":
         spacing = np.where(np.asarray(plan.spacing) > 0, plan.spacing, grid.spacing)
-        middle = middle if center is None else np.asarray(center, dtype=np.float64)
     else:
         spacing = extent / patch
     if flat is not None:
-        spacing[flat] = grid.spacing[flat]
         if grid.shape[flat] > 1:
-            middle = _on_a_slice(grid, flat, middle, asked=plan.framing == "crop" and center is not None)
+            across = ("right-left", "anterior-posterior", "superior-inferior")[flat]
+            raise InputError(
+                f"This model looks at a single slice, and the image has {grid.shape[flat]} of them ({across}); choose "
+                "a region (ROI) one slice thick."
+            )
+        spacing[flat] = grid.spacing[flat]
     affine = np.eye(4)
     affine[:3, :3] = directions * spacing
     affine[:3, 3] = middle - affine[:3, :3] @ ((patch - 1) / 2)
     return Grid(tuple(int(n) for n in patch), affine)
-
-
-def _on_a_slice(grid: Grid, flat: int, middle: np.ndarray, asked: bool) -> np.ndarray:
-    """The point moved to the middle of the slice it lies in; InputError where no slice was asked for."""
-    if not asked:
-        across = ("right-left", "anterior-posterior", "superior-inferior")[flat]
-        raise InputError(
-            f"This model looks at a single slice, and the image has {grid.shape[flat]} of them ({across}); choose a "
-            "region (ROI) one slice thick."
-        )
-    index = np.linalg.inv(grid.affine) @ np.append(middle, 1)
-    index[flat] = np.clip(np.rint(index[flat]), 0, grid.shape[flat] - 1)
-    return (grid.affine @ index)[:3]

@@ -56,7 +56,7 @@ class Plan:
     one 1 makes the model two-dimensional across that axis, where a spacing of 0 keeps the slices of each volume. batch:
     samples an iteration. normalization, interpolation: as in ``preprocessing``. axes: "patient" turns oblique volumes
     upright, "image" leaves them as they are. framing: how the network sees a volume: in "windows" of the patch's size;
-    at once, "resize"d to the patch; or as the "crop" of the patch's size around its middle, or that of a ROI.
+    at once, "resize"d to the patch; or as the "crop" of the patch's size around its middle.
     reasons: field → sentence. measured: what the plan was made from.
     """
 

@@ -48,17 +48,30 @@ def export_samples(samples: Sequence[tuple], folder: str | Path, progress: Progr
 def new_samples(samples: Sequence[tuple]) -> list[tuple]:
     """Samples for the ROI nodes of the scene that are in none of these (volume node, ROI node, class) yet.
 
-    Their volume is that of the last sample, else the one that is shown, else the first; their class is the ROI's name
-    without its number.
+    Their volume is one that they lie in: the one that is shown, else that of the last sample, else any of the scene.
+    Their class is the ROI's name without its number.
     """
-    known = [roi for _volume, roi, _name in samples if roi is not None]
-    volumes = [volume for volume, _roi, _name in samples if volume is not None]
+    known = {roi for _volume, roi, _name in samples if roi is not None}
     views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-    shown = [slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "") for view in views]
-    first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-    volume = next(filter(None, [*volumes[-1:], *shown, first]), None)
-    rois = slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
-    return [(volume, roi, class_of_name(roi.GetName())) for roi in rois if roi not in known]
+    volumes = [
+        *[slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "") for view in views],
+        *[volume for volume, _roi, _name in samples][:-2:-1],
+        *slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"),
+    ]
+    rois = [roi for roi in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode") if roi not in known]
+    return [
+        (next((volume for volume in volumes if _lies_in(roi, volume)), None), roi, class_of_name(roi.GetName()))
+        for roi in rois
+    ]
+
+
+def _lies_in(roiNode, volumeNode) -> bool:
+    if volumeNode is None or volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
+        return False
+    bounds, center = [0.0] * 6, [0.0] * 3
+    volumeNode.GetRASBounds(bounds)
+    roiNode.GetCenterWorld(center)
+    return all(bounds[2 * axis] <= center[axis] <= bounds[2 * axis + 1] for axis in range(3))
 
 
 def _told(cases: Sequence[tuple], progress: Progress | None):

@@ -96,21 +96,21 @@ def parameters_of(node: Any) -> Any:
     )
 
 
-def take_recipe(node: Any, path: str) -> str:
-    """Fill a wrapped parameter node with the settings of a recipe; none for an empty path.
+def take_recipe(node: Any, path: str) -> None:
+    """Fill a wrapped parameter node with the settings of a recipe; an empty path leaves them and takes the recipe away.
 
-    Returns the task of the recipe. Raises InputError, with the node as it was.
+    Raises InputError, with the node as it was.
     """
     from MedMapAILib.training.parameters import labels_text, read_recipe
 
     if not path:
         node.recipe = ""
-        return ""
+        return
     recipe = read_recipe(path)
     data, network = recipe["dataset"], recipe["network"]
     with slicer.util.NodeModify(node):
         node.recipe = path
-        node.task = recipe["task"]["name"]
+        node.task = node.recipeTask = recipe["task"]["name"]
         node.modelName = recipe["model"]["name"] or node.modelName
         if node.task == CLASSIFICATION:
             node.classNetwork, node.classLoss = network["name"], recipe["loss"]["name"]
@@ -131,4 +131,3 @@ def take_recipe(node: Any, path: str) -> str:
             node.source, node.datasetFolder = FOLDER, str(place.resolve())
         elif place.is_file() and not node.datasetFile:
             node.source, node.datasetFile = FILE, str(place.resolve())
-    return recipe["task"]["name"]

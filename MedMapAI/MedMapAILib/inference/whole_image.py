@@ -88,10 +88,9 @@ class WholeImagePredictor:
     ) -> Classification:
         """What an image (C, I, J, K) shows.
 
-        roi: (center, size) of a box along the patient's axes, RAS mm: a model that looks at a crop of fixed size takes
-        it around the center; another takes what is in the box. saliency: one of ``saliency.METHODS``, to show where the
-        network looked, on the grid of the image. of_class: whose score the map explains; by default the class of the
-        highest probability. progress, cancelled: as ``Predictor.predict``.
+        roi: (center, size) of a box along the patient's axes, RAS mm; the model then sees that part alone. saliency: one
+        of ``saliency.METHODS``, to show where the network looked, on the grid of the image. of_class: whose score the
+        map explains; by default the class of the highest probability. progress, cancelled: as ``Predictor.predict``.
         Raises InputError for an image that the model cannot take and for a method that there is not, Cancelled.
         """
         began = time.monotonic()
@@ -110,22 +109,17 @@ class WholeImagePredictor:
             )
         if saliency is not None and saliency not in METHODS:
             raise InputError(f"There is no saliency map {saliency!r}; choose one of {', '.join(METHODS)}.")
-        part, center = image, None
-        if roi is not None and self.bundle.plan.framing == "crop":
-            crop_to_roi(image, *roi)  # raises where the box lies outside
-            center = roi[0]
-        elif roi is not None:
-            part, _ = crop_to_roi(image, *roi)
+        part = image if roi is None else crop_to_roi(image, *roi)[0]
         check_not_constant(part, "The image" if roi is None else "The image in the ROI")
         if progress is not None:
             progress(0.0, "looking at the image")
-        result = self.task.predict(self._answer, part, center)
+        result = self.task.predict(self._answer, part)
         if saliency is not None:
             if cancelled is not None and cancelled():
                 raise Cancelled
             if progress is not None:
                 progress(0.5, f"{saliency}: finding where the network looked")
-            result = replace(result, saliency=self._map(image, part, center, saliency, of_class, result))
+            result = replace(result, saliency=self._map(image, part, saliency, of_class, result))
         self.seconds = time.monotonic() - began
         if progress is not None:
             progress(1.0, "done")
@@ -144,9 +138,9 @@ class WholeImagePredictor:
         # What is familiar was learned from images that were not mirrored.
         return torch.stack(logits).mean(dim=0), embeddings[0]
 
-    def _map(self, image, part, center, method, of_class, result) -> Saliency:
+    def _map(self, image, part, method, of_class, result) -> Saliency:
         name = of_class or max(zip(result.probabilities, result.classes, strict=True))[1]
-        framed = self.task.inference_transform(part, center)
+        framed = self.task.inference_transform(part)
         return explain(
             self._network,
             self.task.network_input(framed).to(self._device),

@@ -246,6 +246,7 @@ class Worker:
         self._tell(command, {"event": "accepted"})
         from ..errors import RunError
         from ..training.config import read_config
+        from ..training.curves import add_curves
         from ..training.run import train
 
         config, number = command["config"], command["id"]
@@ -255,6 +256,8 @@ class Worker:
 
         def tell(event: dict[str, Any]) -> None:
             last[:] = [event["event"]]
+            if event["event"] == "finished":
+                add_curves(command["output"])
             self._tell(command, event)
 
         train(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +69,3 @@ def read_history(output: str | Path) -> list[dict[str, Any]]:
         if row.get("epoch"):
             rows.append({**row, "epoch": int(row["epoch"])})
     return rows
-
-
-def read_curves(output: str | Path) -> dict[str, Any]:
-    """The curves of the cases held out, ``metrics.classification_curves``, in the evaluation.json of a classifier's
-    training; empty where there are none."""
-    try:
-        evaluation = json.loads((Path(output) / "evaluation.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return evaluation.get("curves") or {}

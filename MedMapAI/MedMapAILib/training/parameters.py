@@ -149,18 +149,18 @@ class TrainingParameters:
         return ""
 
     def _wrong_with_samples(self) -> str:
-        counts: dict[str, int] = {}
+        volumes: dict[str, set[str]] = {}
         for number, (volume, _, name) in enumerate(self.scene_samples, start=1):
             if volume is None:
                 return f"Sample {number} has no volume; choose one or remove the row."
             if not name.strip():
                 return f"Sample {number} has no class; write the name of its class."
-            counts[name.strip()] = counts.get(name.strip(), 0) + 1
-        if len(counts) < 2:
+            volumes.setdefault(name.strip(), set()).add(volume)
+        if len(volumes) < 2:
             return "Add samples of at least 2 classes."
-        for name, count in counts.items():
-            if count < 2:
-                return f"There is one sample of {name}; add another: one to train on and one to check the model."
+        for name, some in volumes.items():
+            if len(some) < 2:
+                return f"Only one volume has samples of {name}; add one to train on and one to check the model."
         if len({sample[:2] for sample in self.scene_samples}) < len(self.scene_samples):
             return "Two rows hold the same sample; remove one of them."
         return ""
