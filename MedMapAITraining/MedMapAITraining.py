@@ -647,7 +647,7 @@ class MedMapAITrainingLogic(ModuleLogic):
 
         curves = read_curves(self._output)
         if curves and not slicer.mrmlScene.IsBatchProcessing():
-            self.curveNodes = mrml.curve_nodes(self._historyName, curves)
+            self.curveNodes = mrml.curve_nodes(self._output.name, curves)
 
     def _updateNodes(self):
         from MedMapAILib import mrml

@@ -86,7 +86,7 @@ def test_a_crop_lies_around_the_place_that_was_asked_for():
     blob = np.exp(-0.5 * ((positions(shape, affine) - where) ** 2).sum(-1) / 3.0**2)
     image = make_image(blob[None].astype(np.float32), affine)
     part, _ = crop_to_roi(image, where, (30, 30, 30))
-    framed = frame(part, plan(framing="crop", patch=[15, 15, 15]))
+    framed = frame(part, plan(framing="crop", patch=[15, 15, 15]), center=where)
     values = framed.numpy()[0]
     assert np.unravel_index(values.argmax(), values.shape) == (7, 7, 7)
     np.testing.assert_allclose(framed.affine[:3, :3], np.eye(3))  # upright in the patient
@@ -112,6 +112,6 @@ def test_a_model_for_slices_takes_one_slice():
     slices = plan(patch=[10, 10, 1], spacing=[1, 1, 0])
     with pytest.raises(InputError, match="single slice, and the image has 6 .*superior-inferior.*one slice thick"):
         frame(volume, slices)
-    part, _ = crop_to_roi(volume, (10, 10, 11.0), (12, 12, 1))
-    cropped = frame(part, plan(patch=[10, 10, 1], spacing=[1, 1, 0], framing="crop"))
+    part, _ = crop_to_roi(volume, (10, 10, 11.0), (12, 12, 5))
+    cropped = frame(part, plan(patch=[10, 10, 1], spacing=[1, 1, 0], framing="crop"), center=(10, 10, 11.0))
     assert np.asarray(cropped.affine)[2, 3] == pytest.approx(10.0)  # the slice in which 11 mm lies is that at 10 mm

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from monai.data import MetaTensor
 from scipy import ndimage
@@ -12,18 +14,18 @@ from .plan import Plan
 from .preprocessing import Grid, canonical_grid, canonical_orientation, is_oblique, normalize, reorient, resample
 
 
-def frame(image: MetaTensor, plan: Plan) -> MetaTensor:
+def frame(image: MetaTensor, plan: Plan, center: Sequence[float] | None = None) -> MetaTensor:
     """Bring an image to the patch of a plan whose framing is "resize" or "crop", and normalize it.
 
-    image: (C, I, J, K), RAS affine, values as acquired. A crop lies around the image's middle. Returns
-    (C, *plan.patch). What is made coarser is smoothed before, with the deviation (factor − 1) / 2 voxels of
-    scikit-image's ``resize``, so that fine texture does not turn into false patterns. Beyond the image its border is
+    image: (C, I, J, K), RAS affine, values as acquired. center: RAS mm, of a crop; None takes the image's
+    middle. Returns (C, *plan.patch). What is made coarser is smoothed before, with the deviation (factor − 1) / 2 voxels
+    of scikit-image's ``resize``, so that fine texture does not turn into false patterns. Beyond the image its border is
     repeated. Raises InputError where a network for slices is given a volume, and for a constant image.
     """
     source = Grid.of(image)
     array = reorient(image.numpy(), canonical_orientation(source.affine))
     canonical = canonical_grid(source)
-    target = framed_grid(canonical, plan)
+    target = framed_grid(canonical, plan, center)
     factors = target.spacing / canonical.spacing
     smoothing = np.where(factors > 1.01, (factors - 1) / 2, 0.0)
     if smoothing.any():
@@ -33,11 +35,12 @@ def frame(image: MetaTensor, plan: Plan) -> MetaTensor:
     return make_image(normalize(array, plan.normalization), target.affine)
 
 
-def framed_grid(grid: Grid, plan: Plan) -> Grid:
+def framed_grid(grid: Grid, plan: Plan, center: Sequence[float] | None = None) -> Grid:
     """The grid of ``plan.patch`` voxels on which a network sees an image whose canonical grid is given.
 
-    Slices keep their own axes; an oblique volume is turned upright where the plan's axes are the patient's. Raises
-    InputError where the plan is for slices and the image has several.
+    center: RAS mm, of a crop; across slices it is the slice's own. Slices keep their own axes; an oblique volume is
+    turned upright where the plan's axes are the patient's. Raises InputError where the plan is for slices and the image
+    has several.
     """
     patch = np.asarray(plan.patch)
     flat = plan.patch.index(1) if 1 in plan.patch else None
@@ -49,6 +52,10 @@ def framed_grid(grid: Grid, plan: Plan) -> Grid:
     middle = grid.affine[:3, :3] @ ((np.asarray(grid.shape) - 1) / 2) + grid.affine[:3, 3]
     if plan.framing == "crop":
         spacing = np.where(np.asarray(plan.spacing) > 0, plan.spacing, grid.spacing)
+        if center is not None:
+            offset = np.linalg.inv(directions) @ (np.asarray(center, dtype=np.float64) - middle)
+            offset[[] if flat is None else [flat]] = 0
+            middle = middle + directions @ offset
     else:
         spacing = extent / patch
     if flat is not None:

@@ -729,12 +729,14 @@ def curve_nodes(name: str, curves: dict[str, dict[str, dict[str, Sequence[float]
             if not drawn:
                 continue
             marks = [tuple(some["operating_point"]) for some in curves[key].values() if some.get("operating_point")]
-            lines = [(each, *xy, {"color": color_of(n)}) for n, (each, xy) in enumerate(drawn.items(), start=1)]
+            # Reliability has few points, and a line between them is only to guide the eye.
+            dots = {"marks": True} if key == "reliability" else {}
+            lines = [(each, *xy, {"color": color_of(n), **dots}) for n, (each, xy) in enumerate(drawn.items(), start=1)]
             if diagonal:
                 lines.append((diagonal, [0.0, 1.0], [0.0, 1.0], {"color": (0.6, 0.6, 0.6), "dashed": True}))
             if marks:
                 xs, ys = ([float(mark[axis]) for mark in marks] for axis in (0, 1))
-                lines.append(("operating point", xs, ys, {"color": (0.0, 0.0, 0.0), "marks": True}))
+                lines.append(("operating point", xs, ys, {"color": (0.0, 0.0, 0.0), "marks": True, "line": False}))
             for each in ("vtkMRMLPlotChartNode", "vtkMRMLTableNode"):
                 old.append(_first_of_name(scene, each, f"{name} {title}"))
             charts[key] = _curve_chart(f"{name} {title}", axes, lines)
@@ -778,9 +780,18 @@ def _new_chart(name: str, x_title: str, y_title: str) -> Any:
 
 
 def _add_series(
-    chart: Any, name: str, table: Any, x: str, y: str, color: tuple, dashed: bool = False, marks: bool = False
+    chart: Any,
+    name: str,
+    table: Any,
+    x: str,
+    y: str,
+    color: tuple,
+    *,
+    line: bool = True,
+    dashed: bool = False,
+    marks: bool = False,
 ) -> None:
-    """Draw columns x and y of a table node as a line, or as marks alone."""
+    """Draw columns x and y of a table node, as a line, marks, or both."""
     import slicer
 
     series = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", name)
@@ -788,7 +799,8 @@ def _add_series(
     series.SetXColumnName(x)
     series.SetYColumnName(y)
     series.SetPlotType(series.PlotTypeScatter)
-    series.SetLineStyle(series.LineStyleNone if marks else series.LineStyleDash if dashed else series.LineStyleSolid)
+    style = series.LineStyleDash if dashed else series.LineStyleSolid
+    series.SetLineStyle(style if line else series.LineStyleNone)
     series.SetMarkerStyle(series.MarkerStyleCircle if marks else series.MarkerStyleNone)
     series.SetColor(*color)
     chart.AddAndObservePlotSeriesNodeID(series.GetID())

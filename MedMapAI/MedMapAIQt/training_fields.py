@@ -54,7 +54,7 @@ def _hint(task: str, source: str) -> str:
             "(.npz)."
         ),
         (CLASSIFICATION, SCENE): _(
-            "Samples are written without names; of an ROI, what is in it and some of what is round it."
+            "Draw an ROI round each sample, or take whole volumes. They are written without patients' names."
         ),
     }.get((task, source), "")
 

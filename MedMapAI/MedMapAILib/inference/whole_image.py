@@ -88,9 +88,9 @@ class WholeImagePredictor:
     ) -> Classification:
         """What an image (C, I, J, K) shows.
 
-        roi: (center, size) of a box along the patient's axes, RAS mm; the model then sees that part alone. saliency: one
-        of ``saliency.METHODS``, to show where the network looked, on the grid of the image. of_class: whose score the
-        map explains; by default the class of the highest probability. progress, cancelled: as ``Predictor.predict``.
+        roi: (center, size) of a box along the patient's axes, RAS mm; the model then sees that part alone. saliency:
+        one of ``saliency.METHODS``, to show where the network looked, on the grid of the image. of_class: whose score
+        the map explains; by default the class of the highest probability. progress, cancelled: as ``Predictor``.
         Raises InputError for an image that the model cannot take and for a method that there is not, Cancelled.
         """
         began = time.monotonic()
@@ -109,17 +109,18 @@ class WholeImagePredictor:
             )
         if saliency is not None and saliency not in METHODS:
             raise InputError(f"There is no saliency map {saliency!r}; choose one of {', '.join(METHODS)}.")
-        part = image if roi is None else crop_to_roi(image, *roi)[0]
+        # A region that reaches beyond the image is cut off there, but what is in its middle stays in the middle.
+        part, center = (image, None) if roi is None else (crop_to_roi(image, *roi)[0], roi[0])
         check_not_constant(part, "The image" if roi is None else "The image in the ROI")
         if progress is not None:
             progress(0.0, "looking at the image")
-        result = self.task.predict(self._answer, part)
+        result = self.task.predict(self._answer, part, center)
         if saliency is not None:
             if cancelled is not None and cancelled():
                 raise Cancelled
             if progress is not None:
                 progress(0.5, f"{saliency}: finding where the network looked")
-            result = replace(result, saliency=self._map(image, part, saliency, of_class, result))
+            result = replace(result, saliency=self._map(image, part, center, saliency, of_class, result))
         self.seconds = time.monotonic() - began
         if progress is not None:
             progress(1.0, "done")
@@ -138,9 +139,9 @@ class WholeImagePredictor:
         # What is familiar was learned from images that were not mirrored.
         return torch.stack(logits).mean(dim=0), embeddings[0]
 
-    def _map(self, image, part, method, of_class, result) -> Saliency:
+    def _map(self, image, part, center, method, of_class, result) -> Saliency:
         name = of_class or max(zip(result.probabilities, result.classes, strict=True))[1]
-        framed = self.task.inference_transform(part)
+        framed = self.task.inference_transform(part, center)
         return explain(
             self._network,
             self.task.network_input(framed).to(self._device),

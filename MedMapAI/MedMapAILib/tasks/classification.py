@@ -65,9 +65,9 @@ class ClassificationTask:
             "statistics": np.array(list(statistics.values()), dtype=np.float32),
         }
 
-    def inference_transform(self, image: MetaTensor) -> MetaTensor:
-        """The image as the network sees it, (C, *plan.patch)."""
-        return frame(image, self.plan)
+    def inference_transform(self, image: MetaTensor, center: Sequence[float] | None = None) -> MetaTensor:
+        """The image as the network sees it, (C, *plan.patch). center: RAS mm, of a crop."""
+        return frame(image, self.plan, center)
 
     def network_input(self, framed: MetaTensor) -> torch.Tensor:
         """A framed image as a batch of one (1, C, *S): volumes as they are, slices as on a screen, (1, C, rows,
@@ -201,9 +201,10 @@ class ClassificationTask:
         self,
         network: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
         image: MetaTensor,
+        center: Sequence[float] | None = None,
     ) -> Classification:
         """network: (1, C, *S) → logits (1, O) and embedding (1, E). image: (C, I, J, K), as acquired."""
-        logits, embedding = network(self.network_input(self.inference_transform(image)))
+        logits, embedding = network(self.network_input(self.inference_transform(image, center)))
         chances = probabilities(logits.float().cpu() / self._temperature, self.classes.kind).numpy()
         called = calls(chances, self.classes.kind, self._thresholds)[0]
         familiarity = None
