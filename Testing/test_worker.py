@@ -31,9 +31,10 @@ CHANGED_RUN = CHANGED_WORKER.format(
 #: A program of whatever sort that says hello correctly and then does what it likes.
 FOREIGN = (
     "import json, os, sys, time\nfrom MedMapAILib import __version__\n"
+    "from MedMapAILib.inference.messages import PROTOCOL\n"
     "def say(**event): print(json.dumps(event), flush=True)\n"
     "def hello(**other):\n"
-    "    say(**{{'event': 'hello', 'protocol': 1, 'version': __version__, 'pid': os.getpid(), **other}})\n"
+    "    say(**{{'event': 'hello', 'protocol': PROTOCOL, 'version': __version__, 'pid': os.getpid(), **other}})\n"
     "{}\n"
 )
 
@@ -65,7 +66,7 @@ def write_model(folder, *, filters, patch=(16, 16, 16)):
         network_settings=settings,
         plan=Plan(spacing=(1.0, 1.0, 1.0), patch=patch, batch=1, normalization={"kind": "zscore"}),
         task="segmentation",
-        segments=SEGMENTS,
+        answers=SEGMENTS,
         model=complete_config(small_config(folder))["model"],
         inference={"window": None, "overlap": 0.5, "mirror_axes": [], "keep_largest": False, "surface_tolerance_mm": 1},
         train={"split": {}, "history": []},

@@ -64,7 +64,10 @@ def augmentation(settings: dict, *, patch: Sequence[int], spacing: Sequence[floa
     if use("low_resolution"):
         steps.append(
             transforms.RandSimulateLowResolutiond(
-                image, prob=settings["low_resolution"], zoom_range=tuple(settings["low_resolution_zoom"])
+                image,
+                prob=settings["low_resolution"],
+                zoom_range=tuple(settings["low_resolution_zoom"]),
+                upsample_mode="trilinear" if dimensions == 3 else "bilinear",
             )
         )
     if use("gamma"):

@@ -17,9 +17,9 @@ from .preprocessing import Grid, canonical_grid, canonical_orientation, is_obliq
 def frame(image: MetaTensor, plan: Plan, center: Sequence[float] | None = None) -> MetaTensor:
     """Bring an image to the patch of a plan whose framing is "resize" or "crop", and normalize it.
 
-    image: (C, I, J, K), RAS affine, values as acquired. center: RAS mm, of a crop; None takes the image's
-    middle. Returns (C, *plan.patch). What is made coarser is smoothed before, with the deviation (factor − 1) / 2 voxels
-    of scikit-image's ``resize``, so that fine texture does not turn into false patterns. Beyond the image its border is
+    image: (C, I, J, K), RAS affine, values as acquired. center: RAS mm, of a crop; None takes the image's middle.
+    Returns (C, *plan.patch). What is made coarser is smoothed before, with the deviation (factor − 1) / 2 voxels of
+    scikit-image's ``resize``, so that fine texture does not turn into false patterns. Beyond the image its border is
     repeated. Raises InputError where a network for slices is given a volume, and for a constant image.
     """
     source = Grid.of(image)

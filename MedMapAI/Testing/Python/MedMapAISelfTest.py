@@ -64,6 +64,48 @@ class MedMapAISelfTest(unittest.TestCase):
         volumeNode.GetRASBounds(wanted)
         np.testing.assert_allclose(bounds, wanted, atol=1e-6)
 
+    def test_aColorPictureHasThreeChannels(self):
+        from MedMapAILib import mrml
+
+        colors = np.random.default_rng(0).integers(0, 255, (1, 6, 5, 3), dtype=np.uint8)
+        pictureNode = slicer.util.addVolumeFromArray(
+            colors, np.diag([-1.0, -1, 1, 1]), "Picture", "vtkMRMLVectorVolumeNode")
+        voxels, _affine, _notes = mrml.voxels_from_node(pictureNode)
+        np.testing.assert_array_equal(voxels, colors.transpose(3, 2, 1, 0))
+        parameterNode = self.widget.logic.getParameterNode()
+        parameterNode.inputVolume = pictureNode
+        self.assertEqual(self.widget.ui.inputSelector.currentNode(), pictureNode)
+
+    def test_aClassificationIsShown(self):
+        from MedMapAILib import mrml
+        from MedMapAILib.inference.report import RunReport
+        from MedMapAILib.results import Classification, Familiarity, Saliency
+        from MedMapAIQt.saliency_view import show_saliency
+        from MedMapAIQt.scene_run import SALIENCY_ROLE, saliency_node
+
+        volumeNode = blobVolume()
+        voxels, affine, _notes = mrml.voxels_from_node(volumeNode)
+        values = (voxels[0] > 50).astype(np.float32)
+        far = Familiarity(False, {"size": 2.0}, "This is not the kind of image that this model was trained on.")
+        result = Classification(
+            ("benign", "malignant"), "binary", (0.2, 0.8), (None, 0.4), ("malignant",), far,
+            Saliency(values, affine, "grad-cam", "malignant"))
+        tableNode = mrml.node_from_classification(result, name="Call")
+        mapNode = mrml.node_from_saliency(result.saliency, name="Looked", referenceVolumeNode=volumeNode)
+        tableNode.SetNodeReferenceID(SALIENCY_ROLE, mapNode.GetID())
+        self.assertEqual(saliency_node(tableNode), mapNode)
+        self.assertEqual(tableNode.GetCellText(1, 3), "yes")
+        self.assertIsNotNone(mapNode.GetDisplayNode().GetColorNode())
+        show_saliency(volumeNode, mapNode, 0.4)
+        for viewNode in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            self.assertEqual(viewNode.GetForegroundVolumeID(), mapNode.GetID())
+        ui = self.widget.ui
+        self.widget.resultView.show(RunReport("nodule", result, "cpu, fp32", 0.5))
+        self.assertEqual(ui.classesTable.rowCount, 2)
+        self.assertEqual(ui.classesTable.item(1, 1).text(), "0.800")
+        self.assertIn("malignant", ui.callLabel.text)
+        self.assertIn("not the kind", ui.familiarityLabel.text)
+
     @unittest.skipUnless(HAVE_TORCH, NO_TORCH)
     def test_apply(self):
         volumeNode = blobVolume()
@@ -73,9 +115,11 @@ class MedMapAISelfTest(unittest.TestCase):
         transformNode.SetMatrixTransformToParent(matrix)
         volumeNode.SetAndObserveTransformNodeID(transformNode.GetID())
         self.widget.refreshModels()
-        if not self.widget._models:
+        names = [model.name for model in self.widget._models.values() if model.task == "segmentation"]
+        if not names:
             self.skipTest("no model is at hand")
         parameterNode = self.widget.logic.getParameterNode()
+        parameterNode.modelName = names[0]
         parameterNode.inputVolume = volumeNode
         parameterNode.device = "cpu"
         self.assertTrue(self.widget.ui.applyButton.enabled, self.widget.ui.statusLabel.text)

@@ -53,6 +53,41 @@ class MedMapAITrainingSelfTest(unittest.TestCase):
         self.widget.logic.setPairs(parameterNode, [pair, (pair[0], None)])
         self.assertEqual(self.widget.logic.pairs(parameterNode), [pair, (pair[0], None)])
 
+    def test_fieldsFollowTheTask(self):
+        ui = self.widget.ui
+        ui.taskSelector.currentText = "classification"
+        self.assertEqual(self.widget.logic.getParameterNode().task, "classification")
+        self.assertTrue(ui.classNetworkSelector.isVisibleTo(self.widget.parent))
+        self.assertFalse(ui.networkSelector.isVisibleTo(self.widget.parent))
+        ui.sourceSelector.currentText = "Nodes in the scene"
+        self.assertIn("2 classes", ui.statusLabel.text)
+
+    def test_regionsOfTheSceneAreSamples(self):
+        volumeNode, _segmentationNode = addCase(1)
+        bounds = [0.0] * 6
+        volumeNode.GetRASBounds(bounds)
+        for name in ("ball_1", "noise_1"):
+            roiNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
+            roiNode.SetCenterWorld([(bounds[n] + bounds[n + 1]) / 2 for n in (0, 2, 4)])
+            roiNode.SetSizeWorld([6.0, 6.0, 6.0])
+        ui = self.widget.ui
+        ui.taskSelector.currentText = "classification"
+        ui.sourceSelector.currentText = "Nodes in the scene"
+        ui.addRoisButton.click()
+        samples = self.widget.parameters().scene_samples
+        self.assertEqual([sample[0] for sample in samples], [volumeNode.GetID()] * 2)
+        self.assertEqual([sample[2] for sample in samples], ["ball", "noise"])
+
+    def test_curvesAreDrawn(self):
+        from MedMapAILib import mrml
+
+        points = {"false_positive_rate": [0, 0.2, 1], "true_positive_rate": [0, 0.9, 1], "operating_point": [0.2, 0.9]}
+        charts = mrml.curve_nodes("model", {"roc": {"malignant": points}})
+        self.assertEqual(charts["roc"].GetNumberOfPlotSeriesNodes(), 3)
+        owner = self.widget.logic.getParameterNode().parameterNode
+        self.widget.charts.show([("ROC", charts["roc"])], owner)
+        self.assertEqual(self.widget.charts.viewNode.GetPlotChartNode(), charts["roc"])
+
     def test_reload(self):
         self.widget.onReload()
         self.widget = slicer.util.getModuleWidget("MedMapAITraining")
