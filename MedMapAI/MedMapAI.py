@@ -535,6 +535,7 @@ class MedMapAITest(ModuleTest):
 
         logic = MedMapAILogic()
         models, problem = logic.models()
+        models = [model for model in models if model.task == "segmentation"]
         if problem or not models:
             self.delayDisplay(problem or "No model at hand: nothing to run.")
             return

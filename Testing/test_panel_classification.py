@@ -151,7 +151,7 @@ def test_a_color_picture_of_grays_is_classified_as_gray(slicer_host, panel):  # 
     before = panel_data.scene_content()
     slicer_host.answer("Ok")
     apply(slicer_host, panel)
-    assert "color picture" in slicer_host.dialogs[-1].text and panel_data.scene_content() == before
+    assert "1 channel" in slicer_host.dialogs[-1].text and panel_data.scene_content() == before
     assert gray.GetScene() is not None
 
 
