@@ -77,7 +77,10 @@ class MedMapAIWidget(ModulePanel):
         self.logicClass = MedMapAILogic
         ModulePanel.setup(self)
         for selector in (
-            self.ui.inputSelector, self.ui.roiSelector, self.ui.referenceSelector, self.ui.outputSelector,
+            self.ui.inputSelector,
+            self.ui.roiSelector,
+            self.ui.referenceSelector,
+            self.ui.outputSelector,
             self.ui.tableSelector,
         ):
             selector.setMRMLScene(slicer.mrmlScene)
@@ -356,8 +359,21 @@ class MedMapAILogic(ModuleLogic):
 
     # -- in another process -----------------------------------------------------------------------------------------
 
-    def startRun(self, volumeNode, modelName, roiNode=None, referenceNode=None, outputNode=None, device="auto",
-                 precision="auto", mirror=None, saliency=None, onEvent=None, onFinished=None, onFailure=None):
+    def startRun(
+        self,
+        volumeNode,
+        modelName,
+        roiNode=None,
+        referenceNode=None,
+        outputNode=None,
+        device="auto",
+        precision="auto",
+        mirror=None,
+        saliency=None,
+        onEvent=None,
+        onFinished=None,
+        onFailure=None,
+    ):
         """Apply a model to a volume node in the worker process; returns when it has begun.
 
         Arguments as for ``run``. onEvent: called with what the worker says, dicts: "estimate" (windows, seconds,
@@ -374,8 +390,16 @@ class MedMapAILogic(ModuleLogic):
         run = SceneRun(volumeNode, modelName, roiNode, referenceNode, outputNode, saliency)
         run.onEvent, run.onFinished, run.onFailure = onEvent, onFinished, onFailure
         request = RunRequest(
-            model=str(run.model.path), image=run.voxels, affine=run.affine, notes=run.notes, roi=run.roi,
-            reference=run.reference, device=device, precision=precision, mirror=mirror, saliency=run.saliency,
+            model=str(run.model.path),
+            image=run.voxels,
+            affine=run.affine,
+            notes=run.notes,
+            roi=run.roi,
+            reference=run.reference,
+            device=device,
+            precision=precision,
+            mirror=mirror,
+            saliency=run.saliency,
         )
         # The worker has its own copy from here on.
         run.voxels = run.reference = None
@@ -437,15 +461,28 @@ class MedMapAILogic(ModuleLogic):
             reason = _("Cancelled; the scene is as it was.")
             if run.volumeIsGone():
                 reason = _("The volume {name} was removed while the model ran; there is no result.").format(
-                    name=run.volumeName)
+                    name=run.volumeName
+                )
             failure = dataclasses.replace(failure, reason=reason)
         if run.onFailure is not None:
             run.onFailure(failure)
 
     # -- in this process --------------------------------------------------------------------------------------------
 
-    def run(self, volumeNode, modelName, roiNode=None, referenceNode=None, outputNode=None, device="auto",
-            precision="auto", mirror=None, saliency=None, progress=None, cancelled=None):
+    def run(
+        self,
+        volumeNode,
+        modelName,
+        roiNode=None,
+        referenceNode=None,
+        outputNode=None,
+        device="auto",
+        precision="auto",
+        mirror=None,
+        saliency=None,
+        progress=None,
+        cancelled=None,
+    ):
         """Apply a model to a volume node. Returns the segmentation node, or the table node of a classification;
         ``self.report`` says what was found.
 
@@ -476,8 +513,7 @@ class MedMapAILogic(ModuleLogic):
             raise Cancelled
         scores = predictor.task.evaluate(result, run.reference) if run.reference is not None else None
         node, result = run.place(result)
-        self.report = RunReport(
-            run.model.name, result, predictor.device_description, predictor.seconds, scores)
+        self.report = RunReport(run.model.name, result, predictor.device_description, predictor.seconds, scores)
         return node
 
     def _predictor(self, path, *options):

@@ -252,7 +252,8 @@ class MedMapAITrainingWidget(ModulePanel):
 
     def onWeightsFile(self, checked=False):
         path = qt.QFileDialog.getOpenFileName(
-            self.parent, _("Choose weights"), "", "Weights (*.pt *.pth *.ckpt *.safetensors *.zip)")
+            self.parent, _("Choose weights"), "", "Weights (*.pt *.pth *.ckpt *.safetensors *.zip)"
+        )
         path = path[0] if isinstance(path, (tuple, list)) else path
         if path:
             self._setWeights(path)
@@ -353,20 +354,28 @@ class MedMapAITrainingWidget(ModulePanel):
         kind = event["event"]
         if kind == "started":
             text = _("{n} cases to train on, {m} to check with, on {device}.").format(
-                n=event["train_cases"], m=event["validation_cases"], device=event.get("device", "cpu"))
+                n=event["train_cases"], m=event["validation_cases"], device=event.get("device", "cpu")
+            )
             self._log(text)
             self.say(text)
             for group in event.get("duplicates", ()):
-                self._log(_("The same voxels under several names, kept together: {names}").format(
-                    names=", ".join(map(str, group))))
+                self._log(
+                    _("The same voxels under several names, kept together: {names}").format(
+                        names=", ".join(map(str, group))
+                    )
+                )
         elif kind == "progress":
             self.ui.progressBar.value = round(100 * event["fraction"])
             self.say(event["message"])
         elif kind == "epoch":
             self.ui.progressBar.value = round(100 * event.get("fraction", 0))
             parts = [_("Epoch {number}").format(number=event["epoch"])]
-            for key, name in (("train_loss", _("loss")), ("validation_loss", _("validation loss")),
-                              ("validation_dice", _("Dice")), ("validation_auc", _("AUC"))):
+            for key, name in (
+                ("train_loss", _("loss")),
+                ("validation_loss", _("validation loss")),
+                ("validation_dice", _("Dice")),
+                ("validation_auc", _("AUC")),
+            ):
                 if event.get(key) is not None:
                     parts.append(f"{name} {event[key]:.3f}")
             self._log(", ".join(parts))
@@ -471,7 +480,8 @@ class MedMapAITrainingLogic(ModuleLogic):
         labels = self.exportCases(parameters, parameterNode, folder, progress)
         try:
             return describe_dataset(
-                folder, label_names(labels), progress, name=_("Nodes in the scene"), options=options)
+                folder, label_names(labels), progress, name=_("Nodes in the scene"), options=options
+            )
         finally:
             import shutil
 
@@ -487,7 +497,6 @@ class MedMapAITrainingLogic(ModuleLogic):
         from MedMapAILib.training.config import read_config
 
         keep_triton_out()
-        from MedMapAILib.training.curves import add_curves
         from MedMapAILib.training.run import train
 
         if not isinstance(config, dict):
@@ -500,7 +509,6 @@ class MedMapAITrainingLogic(ModuleLogic):
                 onEvent(event)
 
         bundle = train(config, output, resume=resume, on_event=tell)
-        add_curves(output)
         self._drawCurves()
         return bundle
 
@@ -554,8 +562,12 @@ class MedMapAITrainingLogic(ModuleLogic):
             config = output / "config.toml"
         self._newHistory(output, resume)
         self.worker.train(
-            config, output, resume=resume,
-            on_event=self._onTrainingEvent, on_finished=self._onTrainingEnd, on_failure=self._onTrainingFailure,
+            config,
+            output,
+            resume=resume,
+            on_event=self._onTrainingEvent,
+            on_finished=self._onTrainingEnd,
+            on_failure=self._onTrainingFailure,
         )
 
     def stop(self):
@@ -597,8 +609,9 @@ class MedMapAITrainingLogic(ModuleLogic):
             return
         reason = failure.reason
         if failure.kind in ("memory", "killed"):
-            reason = _("The training ran out of memory or was killed; use a smaller patch (plan.json) or close other "
-                       "programs.")
+            reason = _(
+                "The training ran out of memory or was killed; use a smaller patch (plan.json) or close other programs."
+            )
         if failure.kind not in ("input", "start"):
             reason += " " + _("The last checkpoint, if there is one, can be resumed.")
         self._tell({"event": "failed", "reason": reason, "details": failure.tail})
@@ -611,9 +624,13 @@ class MedMapAITrainingLogic(ModuleLogic):
             return {**event, "model": add_model(event["bundle"], replace=True).name}
         except Exception as error:
             logging.exception("The trained model could not be listed")
-            return {"event": "failed", "details": "", "reason": _(
-                "The training is finished, but its model in {path} could not be listed: {error}").format(
-                path=event["bundle"], error=error)}
+            return {
+                "event": "failed",
+                "details": "",
+                "reason": _("The training is finished, but its model in {path} could not be listed: {error}").format(
+                    path=event["bundle"], error=error
+                ),
+            }
 
     def _tell(self, event):
         if self.onEvent is not None:

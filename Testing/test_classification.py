@@ -239,3 +239,36 @@ def test_listing_models_needs_no_torch(trained):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "bright" in done.stdout, done.stderr
+
+
+def test_numbers_beside_the_classes_are_learned_where_they_are_known(tmp_path):
+    """Disks of three sizes; half of the rows lack the radius."""
+    random = np.random.default_rng(4)
+    lines = ["image,class,radius"]
+    for number in range(24):
+        radius = (3, 5, 7)[number % 3]
+        i, j = np.indices((24, 24))
+        values = 100 + 5 * random.normal(size=(24, 24)) + 80 * ((i - 12) ** 2 + (j - 12) ** 2 < radius**2)
+        Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{'big' if radius == 7 else 'not big'},{radius if number % 2 else ''}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    settings = config(tmp_path / "list.csv", epochs=12, iterations_per_epoch=4)
+    settings["dataset"] |= {"classes": ["not big", "big"], "auxiliary_columns": ["log:radius"]}
+    settings["network"] = {"name": "vgg11", "width": 0.125}
+    settings["augmentation"] = dict.fromkeys(
+        ("affine", "noise", "blur", "brightness", "contrast", "gamma", "bias_field"), 0.0
+    ) | {"mixup": 0.2}
+    bundle = load_bundle(train(settings, tmp_path / "out"))
+    assert bundle.inference["auxiliary"] == ["log:radius"] and bundle.network["out_channels"] == 3
+    predictor = open_predictor(bundle, device="cpu")
+    told = {}
+    for number in range(24):
+        image = read_image(tmp_path / f"{number}.png")
+        assert len(predictor.predict(image).probabilities) == 2
+        x = predictor.task.network_input(predictor.task.inference_transform(image))
+        with torch.inference_mode():
+            told.setdefault((3, 5, 7)[number % 3], []).append(float(bundle.build_network()(x)[0, 2]))
+    assert np.mean(told[3]) < np.mean(told[5]) < np.mean(told[7])
+    (tmp_path / "list.csv").write_text("\n".join([*lines, "0.png,big,seven"]))
+    with pytest.raises(InputError, match="something else than a number under an auxiliary column.*line 26"):
+        train(settings, tmp_path / "other")

@@ -449,7 +449,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.curves is not None:
         from .figures import draw_curves
 
-        for path in draw_curves(predictor.task.curves(result["cases"]), options.curves):
+        for path in draw_curves(result, options.curves, title=bundle.info.title):
             _say(str(path))
     if options.json:
         _print_json(report)

@@ -88,7 +88,8 @@ def ensure_requirements(
             if _name(text) == "torch":
                 install_torch(_specifier(text))
         importlib.invalidate_caches()
-        others = [text for text in missing if _name(text) != "torch"]
+        # torchvision comes with torch, in the build that belongs to it.
+        others = [text for text in missing_requirements(requirements) if _name(text) != "torch"]
         if others:
             with tempfile.TemporaryDirectory() as folder:
                 constraints = Path(folder) / "constraints.txt"

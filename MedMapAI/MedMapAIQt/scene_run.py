@@ -39,8 +39,11 @@ class SceneRun:
         wanted = "vtkMRMLTableNode" if self.classifies else "vtkMRMLSegmentationNode"
         if outputNode is not None and not outputNode.IsA(wanted):
             kind = _("a table") if self.classifies else _("a segmentation")
-            raise InputError(_("The result of {model} needs {kind} as output; {name} is none.").format(
-                model=self.model.name, kind=kind, name=outputNode.GetName()))
+            raise InputError(
+                _("The result of {model} needs {kind} as output; {name} is none.").format(
+                    model=self.model.name, kind=kind, name=outputNode.GetName()
+                )
+            )
         self.volumeNode, self.volumeName, self.outputNode = volumeNode, volumeNode.GetName(), outputNode
         self._world, self._state = mrml.world_matrix(volumeNode), mrml.volume_state(volumeNode)
 

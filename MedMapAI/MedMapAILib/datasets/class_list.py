@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from .table import Table
 from .targets import check_order_is_known, kind_of_target, option_names, ordered_classes, picture_channels
 
 _IMAGE = ("file", "filename", "file_name", "path", "image_path", "picture")
+#: Before the name of an auxiliary column whose logarithm is meant.
+_LOGARITHM = "log:"
 _TRUE = {"1", "1.0", "true", "yes", "y", "x"}
 _FALSE = {"0", "0.0", "false", "no", "n"}
 
@@ -25,9 +29,10 @@ def open_class_list(
 
     options: image_column, class_column (the name or number of the one class that is true), class_columns (one column a
     class, 1 where it is true: multi-label), patient_column, image_folder (absolute or relative to the table's folder,
-    from which the paths of the images count), classes (their order) and target. Names of columns are found in capital
-    and small letters. class_column: what the table itself shows, where options name none. Raises InputError that names
-    the missing column or lists all rows and all files that are wrong.
+    from which the paths of the images count), classes (their order), auxiliary_columns (numbers to learn beside the
+    classes; "log:NAME" for their logarithm; an empty cell is not known) and target. Names of columns are found in
+    capital and small letters. class_column: what the table itself shows, where options name none. Raises InputError
+    that names the missing column or lists all rows and all files that are wrong.
     """
     columns = table.columns
     if not table.rows:
@@ -45,6 +50,10 @@ def open_class_list(
     if not image_columns or not (one or many):
         what = "images (dataset.image_column)" if not image_columns else "classes (dataset.class_column)"
         raise InputError(f"{path} has no column of {what}; it has {', '.join(columns.values())}: name the one.")
+    auxiliary = [
+        (name, _existing(name.removeprefix(_LOGARITHM), "auxiliary_columns", columns, path))
+        for name in option_names(dict(options), "auxiliary_columns")
+    ]
     patient_column = _column(options, "patient_column", columns, path) or table.first_of(PATIENT)
     folder = _folder(options.get("image_folder"), path)
     find_patient = patient_finder(patient_pattern)
@@ -85,7 +94,10 @@ def open_class_list(
                 problems.add("row(s) whose split is not train, validation or test", f"line {line}")
             else:
                 parts[name] = part
-        cases[name] = Case(name, patient or name, images)
+        beside = tuple(_number(row[column], text.startswith(_LOGARITHM)) for text, column in auxiliary)
+        if None in beside:
+            problems.add("row(s) with something else than a number under an auxiliary column", f"line {line}")
+        cases[name] = Case(name, patient or name, images, auxiliary=beside)
     if missing:  # all of them: that is the list of what to bring
         raise InputError(
             f"The data set {path} has {len(missing)} missing file(s) ({', '.join(missing)}): bring them or correct the "
@@ -101,11 +113,11 @@ def open_class_list(
     if len(channels) == 1:
         channels, notes = picture_channels([case.images[0] for case in cases.values()], path)
     labelled = tuple(
-        Case(name, case.patient, case.images, None, tuple(sorted(index[text] for text in texts[name])))
+        replace(case, classes=tuple(sorted(index[text] for text in texts[name])))
         for name, case in sorted(cases.items())
     )
     source: dict[str, Any] = {"kind": "csv"} | ({"split": parts} if parts else {}) | ({"notes": notes} if notes else {})
-    return Dataset(path.stem, labelled, {}, channels, source, classes, kind)
+    return Dataset(path.stem, labelled, {}, channels, source, classes, kind, tuple(text for text, _ in auxiliary))
 
 
 def _classes(
@@ -124,6 +136,17 @@ def _classes(
         texts.update({name: (numbers[text],) for name, (text,) in texts.items()})
         return ordered_classes(set(declared), declared, path)
     return ordered_classes(found, declared, path)
+
+
+def _number(text: str, logarithm: bool) -> float | None:
+    """The number, or its natural logarithm; NaN for an empty text, None for one that is no (positive) number."""
+    if not text:
+        return math.nan
+    try:
+        value = float(text)
+        return math.log(value) if logarithm else value if math.isfinite(value) else None
+    except ValueError:
+        return None
 
 
 def _whole(text: str) -> str:

@@ -22,7 +22,8 @@ class Case:
     name: unique in its data set. patient: cases of one patient never lie in two parts of a split. images: one file
     (or DICOM folder) per channel, or one file that holds all channels as frames. label: a label map on the grid of
     the images, for segmentation. classes: indices (into ``Dataset.classes``) of the classes that are true, for
-    classification; None where that is not known. member: which image of an archive, "train_images/17".
+    classification; None where that is not known. auxiliary: numbers that are learned beside the classes (NaN where one
+    is not known). member: which image of an archive, "train_images/17".
     """
 
     name: str
@@ -31,6 +32,7 @@ class Case:
     label: Path | None = None
     classes: tuple[int, ...] | None = None
     member: str | None = None
+    auxiliary: tuple[float, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -44,7 +46,8 @@ class Dataset:
 
     labels: value → name, without 0 (background), of label maps. channels: what each image channel is. source: what kind
     of data set it was read from, and what only that kind knows ("split": case name → part). classes: names, for
-    classification, and kind: one of ``results.KINDS``; "" for a data set of label maps.
+    classification, and kind: one of ``results.KINDS``; "" for a data set of label maps. auxiliary: names of the
+    numbers that its cases have beside.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Dataset:
     source: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     kind: str = ""
+    auxiliary: tuple[str, ...] = ()
 
 
 class Problems:

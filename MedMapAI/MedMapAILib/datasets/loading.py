@@ -30,7 +30,7 @@ def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Segmentation | 
         check_not_constant(channel, case.images[number % len(case.images)])
     if dataset.kind:
         known = case.classes is not None
-        return image, ClassReference(dataset.classes, dataset.kind, case.classes) if known else None
+        return image, ClassReference(dataset.classes, dataset.kind, case.classes, case.auxiliary) if known else None
     if case.label is None:
         return image, None
     segments = [Segment(value, name, color_of(value)) for value, name in dataset.labels.items()]

@@ -25,7 +25,7 @@ def evaluate_cases(
 
     Returns ``{"cases": [{"case": name, metric: value, …}, …], "summary": {metric: {"mean", "low", "high", "cases"},
     …}}``: mean over cases with its 95 % bootstrap interval (of a classification: the value over all cases, and its
-    interval over patients). A metric per segment is named "segment: metric"; without a
+    interval over patients, and "confusion" and "curves" besides). A metric per segment is named "segment: metric"; without a
     segment it is the mean over segments. Values that are not defined for a case (a distance to a segment that is
     absent) are null and left out of the mean; "cases" counts those that went in.
     """
@@ -39,7 +39,8 @@ def evaluate_cases(
         rows.append({"case": case.name, **predictor.task.row(result, reference)})
     if progress is not None:
         progress(1.0, f"{len(cases)} cases done")
-    return {"cases": rows, "summary": predictor.task.summarize(rows, [case.patient for case in cases])}
+    patients, task = [case.patient for case in cases], predictor.task
+    return {"cases": rows, "summary": task.summarize(rows, patients), **task.details(rows, patients)}
 
 
 def check_answers(bundle: Bundle, dataset: Dataset) -> None:

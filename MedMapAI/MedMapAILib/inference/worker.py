@@ -246,7 +246,6 @@ class Worker:
         self._tell(command, {"event": "accepted"})
         from ..errors import RunError
         from ..training.config import read_config
-        from ..training.curves import add_curves
         from ..training.run import train
 
         config, number = command["config"], command["id"]
@@ -256,8 +255,6 @@ class Worker:
 
         def tell(event: dict[str, Any]) -> None:
             last[:] = [event["event"]]
-            if event["event"] == "finished":
-                add_curves(command["output"])
             self._tell(command, event)
 
         train(

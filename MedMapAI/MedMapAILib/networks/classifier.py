@@ -18,6 +18,8 @@ from ..errors import InputError
 from .attention_blocks import ATTENTION, SpatialGate, TransformerHead
 from .checks import check_dropout
 
+#: How fast a network makes an image coarse at its beginning.
+STEMS = ("auto", "standard", "strided", "small")
 #: Images whose longest axis is shorter have the small stem: the standard one makes them four times as coarse at once.
 SMALL_BELOW = 64
 
@@ -136,13 +138,13 @@ def common_arguments(
 ) -> dict[str, Any]:
     """The arguments that the classes of all families take, checked, with the stem decided. Raises InputError.
 
-    stem: "standard", "small", or "auto" for small where the longest axis of image_size is below 64 voxels. Without an
-    image_size that is the standard one.
+    stem: "standard", "strided", "small", or "auto" for small where the longest axis of image_size is below 64 voxels.
+    Without an image_size that is the standard one.
     """
     if attention not in ATTENTION:
         raise InputError(f"Network option attention is {attention!r}; choose one of {', '.join(ATTENTION)}.")
-    if stem not in ("auto", "standard", "small"):
-        raise InputError(f"Network option stem is {stem!r}; choose one of auto, standard, small.")
+    if stem not in STEMS:
+        raise InputError(f"Network option stem is {stem!r}; choose one of {', '.join(STEMS)}.")
     if image_size is not None:
         numbers = isinstance(image_size, (list, tuple)) and all(
             isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in image_size

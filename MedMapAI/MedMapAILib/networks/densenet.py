@@ -28,7 +28,7 @@ _MONAI_FROM = 32
 class DenseNet(Classifier, nets.DenseNet):
     """A DenseNet of ``depth`` 121 or 169, without options left open. See ``build`` for the arguments.
 
-    stem: "standard" or "small".
+    stem: "standard", "strided" or "small".
     """
 
     def __init__(
@@ -45,9 +45,14 @@ class DenseNet(Classifier, nets.DenseNet):
     ):
         arguments = _monai_arguments(depth, spatial_dims, in_channels, out_channels, width)
         nets.DenseNet.__init__(self, **arguments, dropout_prob=layer_dropout)
-        if stem == "small":
+        if stem != "standard":
             self.features.conv0 = type(self.features.conv0)(
-                in_channels, self.features.conv0.out_channels, kernel_size=3, padding=1, bias=False
+                in_channels,
+                self.features.conv0.out_channels,
+                kernel_size=3,
+                stride=1 if stem == "small" else 2,
+                padding=1,
+                bias=False,
             )
             nn.init.kaiming_normal_(self.features.conv0.weight)
             self.features.pool0 = nn.Identity()

@@ -30,7 +30,7 @@ _CHANNELS = (64, 128, 256, 512)
 class ResNet(Classifier, nets.ResNet):
     """A ResNet of ``depth`` 18, 34 or 50, without options left open. See ``build`` for the arguments.
 
-    stem: "standard" or "small".
+    stem: "standard", "strided" or "small".
     """
 
     def __init__(
@@ -134,8 +134,9 @@ def build(
     width: all channels are multiplied by it. attention: "none", "se" or "cbam" in each block, "transformer" after the
     last. dropout: probability, before the last layer. stochastic_depth: probability with which the last block is left
     out in training, earlier ones in proportion (Huang et al. 2016, https://arxiv.org/abs/1603.09382).
-    members: of an ensemble. stem: "standard" (7-wide convolution of stride 2 and pooling by 2), "small" (3-wide,
-    stride 1, no pooling), or "auto": small for images below 64 voxels. image_size: of the images, voxels.
+    members: of an ensemble. stem: "standard" (7-wide convolution of stride 2 and pooling by 2), "strided" (3-wide,
+    stride 2, no pooling), "small" (3-wide, stride 1, no pooling), or "auto": small for images below 64 voxels.
+    image_size: of the images, voxels.
     Raises InputError.
     """
     arguments = _arguments(
@@ -180,16 +181,15 @@ def _monai_arguments(
     depth: int, spatial_dims: int, in_channels: int, out_channels: int, width: float, stem: str
 ) -> dict[str, Any]:
     block, layers = _BLOCKS[depth]
-    small = stem == "small"
     return {
         "block": block,
         "layers": list(layers),
         "block_inplanes": [scaled(c, width) for c in _CHANNELS],
         "spatial_dims": spatial_dims,
         "n_input_channels": in_channels,
-        "conv1_t_size": 3 if small else 7,
-        "conv1_t_stride": 1 if small else 2,
-        "no_max_pool": small,
+        "conv1_t_size": 7 if stem == "standard" else 3,
+        "conv1_t_stride": 1 if stem == "small" else 2,
+        "no_max_pool": stem != "standard",
         "num_classes": out_channels,
         "bias_downsample": False,
     }

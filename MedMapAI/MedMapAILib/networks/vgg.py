@@ -32,7 +32,7 @@ _POOLED, _FULLY_CONNECTED = 7, 4096
 class VGG(Classifier):
     """A VGG of ``depth`` 11, 13, 16 or 19, without options left open. See ``build`` for the arguments.
 
-    stem: "standard" or "small".
+    stem: "standard" or "small"; "strided" is the standard one.
     """
 
     def __init__(

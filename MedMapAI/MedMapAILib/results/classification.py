@@ -51,12 +51,13 @@ class ClassReference:
     """What a case really is.
 
     classes: all there are. kind: one of KINDS. true: indices of the classes that are true, in order; none is possible
-    for "multi-label" only.
+    for "multi-label" only. auxiliary: numbers to learn beside, NaN where one is not known.
     """
 
     classes: tuple[str, ...]
     kind: str
     true: tuple[int, ...]
+    auxiliary: tuple[float, ...] = ()
 
     @property
     def vector(self) -> np.ndarray:

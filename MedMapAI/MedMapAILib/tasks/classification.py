@@ -11,14 +11,15 @@ import torch
 from monai.data import MetaTensor
 
 from ..augmentation import augmentation
+from ..errors import InputError
 from ..familiarity import fit_familiarity, image_statistics, judge
 from ..framing import frame
 from ..losses import CLASSIFICATION as LOSSES
 from ..losses import build_classification_loss, probabilities
 from ..metrics.calibration import fit_temperature
-from ..metrics.classification import calls, classification_metrics
+from ..metrics.classification import calls, classification_metrics, confusion_matrix
+from ..metrics.curves import classification_curves
 from ..metrics.operating_point import choose_operating_point
-from ..metrics.report import classification_report
 from ..networks import CLASSIFICATION as NETWORKS
 from ..plan import Plan
 from ..preprocessing import Grid
@@ -36,7 +37,8 @@ class ClassificationTask:
 
     plan: how images are brought to the model grid, at once. answers: the classes. options: "temperature", "thresholds",
     "familiarity" as ``conclude`` found them; without them probabilities are the network's own, the highest decides, and
-    every image is taken for familiar.
+    every image is taken for familiar. "auxiliary": names of numbers (a diameter, a rating) that the network learns to
+    tell beside the classes, which teaches it what matters where cases are few; "auxiliary_weight": of their loss.
     """
 
     name = "classification"
@@ -49,19 +51,24 @@ class ClassificationTask:
         self._temperature = float(options.get("temperature") or 1.0)
         self._thresholds = tuple(options.get("thresholds") or (None,) * len(answers.names))
         self._familiarity = options.get("familiarity")
+        self._auxiliary = tuple(options.get("auxiliary") or ())
+        self._auxiliary_weight = float(options.get("auxiliary_weight") or 0.0)
+        #: Mean and standard deviation of the auxiliary numbers in the training cases, set with the loss.
+        self._scale: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def output_channels(self) -> int:
-        """One a class; one a step between classes that have an order."""
-        return self.classes.outputs
+        """One a class (one a step between classes that have an order), and then one an auxiliary number."""
+        return self.classes.outputs + len(self._auxiliary)
 
     def prepare(self, image: MetaTensor, reference: ClassReference) -> dict[str, np.ndarray]:
-        """image: (C, I, J, K). Returns "image" float32 (C, *S) with two or three axes, "target" float32 (K,), and
-        "statistics" (D,) of the image as acquired."""
+        """image: (C, I, J, K). Returns "image" float32 (C, *S) with two or three axes, "target" float32 (K,),
+        "auxiliary" (A,), and "statistics" (D,) of the image as acquired."""
         statistics = image_statistics(image)
         return {
             "image": self.network_input(self.inference_transform(image))[0].numpy(),
             "target": reference.vector,
+            "auxiliary": np.array(reference.auxiliary, dtype=np.float32),
             "statistics": np.array(list(statistics.values()), dtype=np.float32),
         }
 
@@ -109,7 +116,8 @@ class ClassificationTask:
         def sample(prepared: dict, seed: int) -> dict:
             augment.set_random_state(seed=seed % 2**31)
             changed = augment({"image": torch.from_numpy(np.array(prepared["image"]))})["image"]
-            return {"image": torch.as_tensor(changed).contiguous(), "target": torch.from_numpy(prepared["target"])}
+            answers = {key: torch.from_numpy(prepared[key]) for key in ("target", "auxiliary")}
+            return {"image": torch.as_tensor(changed).contiguous(), **answers}
 
         return sample
 
@@ -119,13 +127,17 @@ class ClassificationTask:
 
         if not settings["mixup"] and not settings["cutmix"]:
             return batch
-        return mix(
-            batch,
+        # Auxiliary numbers are mixed as the classes are.
+        together = torch.cat([batch["target"], batch["auxiliary"]], dim=1)
+        mixed = mix(
+            {"image": batch["image"], "target": together},
             mixup=settings["mixup"],
             cutmix=settings["cutmix"],
             probability=settings["mix_probability"],
             seed=seed,
         )
+        target, auxiliary = mixed["target"].split([len(self.classes.names), len(self._auxiliary)], dim=1)
+        return {"image": mixed["image"], "target": target, "auxiliary": auxiliary}
 
     def build_loss(self, settings: dict, cases: Sequence[dict]) -> Callable:
         """The loss of that name and those options; it may weight classes by how many cases they have."""
@@ -133,12 +145,32 @@ class ClassificationTask:
         options = {key: value for key, value in settings.items() if key != "name"}
         if self.classes.kind == "multi-label":
             options["total"] = len(cases)
+        if self._auxiliary:
+            numbers = np.stack([cases[number]["auxiliary"] for number in range(len(cases))])
+            if np.isnan(numbers).all(axis=0).any():
+                name = self._auxiliary[int(np.isnan(numbers).all(axis=0).argmax())]
+                raise InputError(f"No training case has a number under {name!r}; leave out that auxiliary column.")
+            spread = np.maximum(np.nanstd(numbers, axis=0), 1e-6)
+            self._scale = torch.from_numpy(np.nanmean(numbers, axis=0)), torch.from_numpy(spread)
         return build_classification_loss(settings["name"], kind=self.classes.kind, counts=counts, **options)
 
     def training_loss(self, loss: Callable, outputs: Any, batch: dict) -> torch.Tensor:
         """outputs: logits (B, O), or a list of them, one a member of an ensemble: each learns on its own."""
         members = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        return sum(loss(member, batch["target"]) for member in members) / len(members)
+        return sum(self._member_loss(loss, member, batch) for member in members) / len(members)
+
+    def _member_loss(self, loss: Callable, logits: torch.Tensor, batch: dict) -> torch.Tensor:
+        """The loss of the classes, and that of the auxiliary numbers that are known: the mean of Huber's, of numbers
+        with mean 0 and deviation 1."""
+        first = loss(logits[:, : self.classes.outputs], batch["target"])
+        if not self._auxiliary or not self._auxiliary_weight:
+            return first
+        mean, spread = (part.to(logits.device) for part in self._scale)
+        wanted = (batch["auxiliary"] - mean) / spread
+        known = ~torch.isnan(wanted)
+        told = logits[:, self.classes.outputs :].float()
+        errors = torch.nn.functional.smooth_l1_loss(told, wanted.nan_to_num(), reduction="none") * known
+        return first + self._auxiliary_weight * errors.sum() / known.sum().clamp(min=1)
 
     def validate(
         self,
@@ -149,6 +181,7 @@ class ClassificationTask:
     ) -> dict[str, float]:
         """Loss, and area under the receiver operating characteristic (mean over classes; 0.5 where undefined)."""
         logits = torch.cat([network(images.to(device)).float().cpu() for images in _batches(cases)])
+        logits = logits[:, : self.classes.outputs]
         target = _targets(cases)
         chances = probabilities(logits, self.classes.kind).numpy()
         found = self._metrics(chances, target, None, resamples=1)
@@ -169,6 +202,7 @@ class ClassificationTask:
         if not len(validation):
             return concluded
         logits, embeddings = _run(network, _batches(validation))
+        logits = logits[:, : self.classes.outputs]
         target = _targets(validation)
         concluded["temperature"] = round(float(fit_temperature(logits, target, kind)), 6)
         chances = [probabilities(logits / concluded["temperature"], kind).numpy()]
@@ -176,6 +210,7 @@ class ClassificationTask:
         for copy in range(int(evaluation["operating_copies"])):
             images = [sample(validation[n], 7919 * copy + n)["image"] for n in range(len(validation))]
             changed, _ = _run(network, iter(torch.stack(images).split(_BATCH)))
+            changed = changed[:, : self.classes.outputs]
             chances.append(probabilities(changed / concluded["temperature"], kind).numpy())
         concluded["thresholds"] = list(
             choose_operating_point(
@@ -205,7 +240,8 @@ class ClassificationTask:
     ) -> Classification:
         """network: (1, C, *S) → logits (1, O) and embedding (1, E). image: (C, I, J, K), as acquired."""
         logits, embedding = network(self.network_input(self.inference_transform(image, center)))
-        chances = probabilities(logits.float().cpu() / self._temperature, self.classes.kind).numpy()
+        logits = logits[:, : self.classes.outputs].float().cpu()
+        chances = probabilities(logits / self._temperature, self.classes.kind).numpy()
         called = calls(chances, self.classes.kind, self._thresholds)[0]
         familiarity = None
         if self._familiarity:
@@ -222,7 +258,8 @@ class ClassificationTask:
 
     def score_of(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """What a saliency map of a class explains: logits (1, O) → the log odds of the class."""
-        return log_odds(self.classes.kind, self.classes.names.index(name), len(self.classes.names))
+        score = log_odds(self.classes.kind, self.classes.names.index(name), len(self.classes.names))
+        return lambda logits: score(logits[:, : self.classes.outputs])
 
     def evaluate(self, result: Classification, reference: ClassReference) -> dict[str, Any]:
         """ "correct" (1 or 0: all calls right) and "log_loss" (natural logarithm; of the true class, or the mean over
@@ -258,12 +295,17 @@ class ClassificationTask:
         true = [row["target"] if isinstance(row["target"], list) else [row["target"]] for row in rows]
         return chances, np.array([[float(name in some) for name in names] for some in true])
 
-    def curves(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """What ``figures.draw_curves`` and ``mrml.curve_nodes`` draw: see metrics.report."""
+    def details(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, Any]:
+        """Kind, classes, thresholds, "confusion" and "curves" (see metrics), which ``figures.draw_curves`` draws."""
         chances, target = self.arrays(rows)
-        return classification_report(
-            chances, target, kind=self.classes.kind, classes=self.classes.names, thresholds=self._thresholds
-        )
+        common = {"kind": self.classes.kind, "classes": self.classes.names, "thresholds": self._thresholds}
+        return {
+            "kind": self.classes.kind,
+            "classes": list(self.classes.names),
+            "thresholds": list(self._thresholds),
+            "confusion": confusion_matrix(chances, target, groups=patients, **common),
+            "curves": classification_curves(chances, target, **common),
+        }
 
     def _metrics(
         self, chances: np.ndarray, target: np.ndarray, patients: list[str] | None, **options: Any

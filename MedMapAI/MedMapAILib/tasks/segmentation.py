@@ -184,6 +184,10 @@ class SegmentationTask:
                 summary[name] = {"mean": mean, "low": low, "high": high, "cases": len(values)}
         return summary
 
+    def details(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, Any]:
+        """Nothing: the rows say it all."""
+        return {}
+
 
 def keep_largest_parts(labels: np.ndarray) -> np.ndarray:
     """Keep of each label (I, J, K) only its largest part, connected through faces, edges and corners."""

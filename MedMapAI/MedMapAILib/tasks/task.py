@@ -75,3 +75,6 @@ class Task(Protocol):
 
     def summarize(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, dict[str, float]]:
         """Rows of many cases: metric → {"mean", "low", "high", "cases"}, with the 95 % bootstrap interval."""
+
+    def details(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, Any]:
+        """What there is to say of many cases besides, such as curves, as JSON takes it."""

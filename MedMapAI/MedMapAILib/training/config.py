@@ -29,6 +29,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "image_folder": None,
         "class_column": None,
         "class_columns": [],
+        "auxiliary_columns": [],
         "patient_column": None,
         "classes": [],
         "target": None,
@@ -66,6 +67,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "checkpoint_minutes": 5.0,
         "workers": None,
         "foreground_fraction": 0.33,
+        "auxiliary_weight": 1.0,
         "memory_gb": 4.0,
     },
     "augmentation": {

@@ -43,6 +43,7 @@ DATASET_OPTIONS = (
     "image_folder",
     "class_column",
     "class_columns",
+    "auxiliary_columns",
     "patient_column",
     "classes",
     "target",
@@ -81,7 +82,9 @@ def train(
     train_cases, validation_cases = ([by_name[name] for name in names] for names in (split.train, split.validation))
     plan, plan_is_new = _plan(dataset, train_cases, config, output, on_event)
     answers = _answers(dataset, config)
-    task = task_class(task_name)(plan, answers, config["inference"] | config["evaluation"])
+    beside = {"auxiliary": list(dataset.auxiliary), "auxiliary_weight": config["training"]["auxiliary_weight"]}
+    options = config["inference"] | config["evaluation"] | (beside if dataset.auxiliary else {})
+    task = task_class(task_name)(plan, answers, options)
     network = build_network(config, task, len(dataset.channels))
     notes = [*dataset.source.get("notes", ()), *split.notes]
     transferred = _transfer(network, config, len(dataset.channels), output, on_event)
@@ -329,7 +332,7 @@ def _write(config, dataset, split, task, answers, concluded, trained, trainer, o
         "task": task.name,
         "answers": answers,
         "model": model,
-        "inference": dict(config["inference"] | config["evaluation"] | concluded),
+        "inference": {**config["inference"], **config["evaluation"], **concluded, "auxiliary": list(dataset.auxiliary)},
         "train": {
             "config": _without_paths(config),
             "plan": plan_to_dict(plan),

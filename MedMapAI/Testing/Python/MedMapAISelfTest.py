@@ -69,7 +69,8 @@ class MedMapAISelfTest(unittest.TestCase):
 
         colors = np.random.default_rng(0).integers(0, 255, (1, 6, 5, 3), dtype=np.uint8)
         pictureNode = slicer.util.addVolumeFromArray(
-            colors, np.diag([-1.0, -1, 1, 1]), "Picture", "vtkMRMLVectorVolumeNode")
+            colors, np.diag([-1.0, -1, 1, 1]), "Picture", "vtkMRMLVectorVolumeNode"
+        )
         voxels, _affine, _notes = mrml.voxels_from_node(pictureNode)
         np.testing.assert_array_equal(voxels, colors.transpose(3, 2, 1, 0))
         parameterNode = self.widget.logic.getParameterNode()
@@ -88,8 +89,14 @@ class MedMapAISelfTest(unittest.TestCase):
         values = (voxels[0] > 50).astype(np.float32)
         far = Familiarity(False, {"size": 2.0}, "This is not the kind of image that this model was trained on.")
         result = Classification(
-            ("benign", "malignant"), "binary", (0.2, 0.8), (None, 0.4), ("malignant",), far,
-            Saliency(values, affine, "grad-cam", "malignant"))
+            ("benign", "malignant"),
+            "binary",
+            (0.2, 0.8),
+            (None, 0.4),
+            ("malignant",),
+            far,
+            Saliency(values, affine, "grad-cam", "malignant"),
+        )
         tableNode = mrml.node_from_classification(result, name="Call")
         mapNode = mrml.node_from_saliency(result.saliency, name="Looked", referenceVolumeNode=volumeNode)
         tableNode.SetNodeReferenceID(SALIENCY_ROLE, mapNode.GetID())

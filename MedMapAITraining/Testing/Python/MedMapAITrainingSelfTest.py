@@ -21,7 +21,8 @@ def addCase(number, shape=(20, 24, 22)):
     distance = np.linalg.norm(np.indices(shape).transpose(1, 2, 3, 0) - center, axis=-1)
     inside = distance < 6
     volumeNode = slicer.util.addVolumeFromArray(
-        (50.0 * inside + random.normal(0, 5, shape)).astype(np.float32), name=f"Scan {number}")
+        (50.0 * inside + random.normal(0, 5, shape)).astype(np.float32), name=f"Scan {number}"
+    )
     segmentationNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"Drawing {number}")
     segmentationNode.CreateDefaultDisplayNodes()
     segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
@@ -99,7 +100,8 @@ class MedMapAITrainingSelfTest(unittest.TestCase):
         self.widget.logic.exportPairs([addCase(1), addCase(2)], os.path.join(self.folder, "dataset"))
         for part in ("images", "labels"):
             self.assertEqual(
-                sorted(os.listdir(os.path.join(self.folder, "dataset", part))), ["case_001.nrrd", "case_002.nrrd"])
+                sorted(os.listdir(os.path.join(self.folder, "dataset", part))), ["case_001.nrrd", "case_002.nrrd"]
+            )
 
     @unittest.skipUnless(HAVE_TORCH, NO_TORCH)
     def test_trainInTheOtherProcess(self):
