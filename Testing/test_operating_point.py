@@ -96,3 +96,28 @@ def test_of_each_label_by_itself_and_none_for_classes_that_exclude_each_other():
 def test_rules_that_make_no_sense(settings):
     with pytest.raises(InputError):
         choose_operating_point(*binary([0.1, 0.9], [0, 1]), kind="binary", **settings)
+
+
+def test_the_middle_of_a_plateau():
+    """Between 0.3 and 0.7 there is no case, and beside it only few: log odds 0 is the middle, so 0.5."""
+    scores = np.r_[np.linspace(0.05, 0.3, 50), np.linspace(0.7, 0.95, 50)]
+    target = np.r_[np.zeros(50), np.ones(50)]
+    p, true = np.stack([1 - scores, scores], 1), np.stack([1 - target, target], 1)
+    _, threshold = choose_operating_point(p, true, kind="binary", rule="youden-plateau")
+    assert threshold == pytest.approx(0.5, abs=1e-9)
+    # Two positive cases more or less below the gap move Youden's best threshold from one of its sides to the other.
+    scores[48], target[48] = 0.299, 1
+    p, true = np.stack([1 - scores, scores], 1), np.stack([1 - target, target], 1)
+    _, moved = choose_operating_point(p, true, kind="binary", rule="youden-plateau")
+    assert 0.3 < moved < 0.6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_plateau_is_as_good_as_the_best_but_for_a_standard_error(seed):
+    random = np.random.default_rng(seed)
+    positive = random.random(400) < 0.4
+    p, target = binary(1 / (1 + np.exp(-(random.normal(size=400) + 2 * positive))), positive)
+    best = sum(rates(p, target, choose_operating_point(p, target, kind="binary")))
+    middle = sum(rates(p, target, choose_operating_point(p, target, kind="binary", rule="youden-plateau")))
+    widest = np.sqrt(0.25 / (positive.sum() + 4) + 0.25 / ((~positive).sum() + 4))
+    assert best - widest <= middle <= best

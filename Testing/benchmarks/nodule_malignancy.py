@@ -28,7 +28,18 @@ from MedMapAILib.training.crossvalidation import crossvalidate  # noqa: E402
 _DATA = _ROOT.parent / "shared" / "data" / "lidc_nodules"
 _RECIPE = _ROOT / "MedMapAITraining" / "Resources" / "Recipes" / "nodule-malignancy.toml"
 #: Name → settings that differ from the recipe's.
-VARIANTS: dict[str, list[str]] = {"recipe": []}
+VARIANTS: dict[str, list[str]] = {
+    "resnet18": [],
+    "resnet18-cbam": ["network.attention=cbam"],
+    "resnet18-classes-alone": ["dataset.auxiliary_columns=[]"],
+    "densenet121": ["network.name=densenet121"],
+    "vgg11": ["network.name=vgg11", "network.width=0.125"],
+    # Inflated from the 2D network of the model that ships: radiographs of other patients.
+    "resnet18-from-pneumonia": [
+        f"transfer.weights={_ROOT / 'MedMapAI' / 'Resources' / 'Models' / 'pneumonia'}",
+        "transfer.layer_decay=0.8",
+    ],
+}
 
 
 def weighted_auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -24,8 +24,8 @@ def evaluate_cases(
     """Run a model on cases and score it against their labels.
 
     Returns ``{"cases": [{"case": name, metric: value, …}, …], "summary": {metric: {"mean", "low", "high", "cases"},
-    …}}``: mean over cases with its 95 % bootstrap interval (of a classification: the value over all cases, and its
-    interval over patients, and "confusion" and "curves" besides). A metric per segment is named "segment: metric"; without a
+    …}}``: mean over cases with its 95 % bootstrap interval; of a classification the value over all cases, its interval
+    over patients, and "confusion" and "curves" besides. A metric per segment is named "segment: metric"; without a
     segment it is the mean over segments. Values that are not defined for a case (a distance to a segment that is
     absent) are null and left out of the mean; "cases" counts those that went in.
     """

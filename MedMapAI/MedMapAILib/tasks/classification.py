@@ -192,10 +192,9 @@ class ClassificationTask:
     ) -> dict:
         """Temperature and operating point, both from the validation part, and what is familiar.
 
-        network: trained, in evaluation mode. settings: sections [evaluation] and [augmentation]:
-        ``operating_point`` ("youden" or "sensitivity"), ``sensitivity``, ``operating_copies``: so many augmented copies
-        of each validation image join when the operating point is chosen, which then also holds for images that differ
-        somewhat from those of the validation part.
+        network: trained, in evaluation mode. settings: sections [evaluation] and [augmentation]: ``operating_point``
+        ("youden", "youden-plateau" or "sensitivity"), ``sensitivity``, ``operating_copies``: so many augmented copies
+        of each validation image join when the operating point is chosen.
         """
         evaluation, kind = settings["evaluation"], self.classes.kind
         concluded: dict[str, Any] = {"temperature": 1.0, "thresholds": [None] * len(self.classes.names)}

@@ -142,7 +142,7 @@ _HARMLESS_SECTIONS = {"model", "evaluation", "inference"}
 _OPEN_SECTIONS = {"network", "loss", "plan"}
 _CHOICES = {
     ("task", "name"): tuple(_TASK_DEFAULTS),
-    ("evaluation", "operating_point"): ("youden", "sensitivity"),
+    ("evaluation", "operating_point"): ("youden", "youden-plateau", "sensitivity"),
     ("transfer", "inflate"): ("mean", "center"),
     ("dataset", "target"): (None, "binary", "single-label", "multi-label", "ordinal"),
     ("inference", "weighting"): ("gaussian", "constant"),
