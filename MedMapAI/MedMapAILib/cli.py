@@ -23,6 +23,8 @@ from . import __version__
 from .errors import Cancelled, InputError, RunError
 from .terminal import ProgressBar
 
+#: Of a model's held-out metrics those that a list has room for.
+_SHOWN = ("dice", "iou", "hd95_mm", "auc", "accuracy", "balanced_accuracy")
 RESEARCH_ONLY = "Research use only; not a medical device."
 
 
@@ -235,9 +237,9 @@ def _models(options: argparse.Namespace) -> None:
         return
     rows = [("name", "task", "modality", "size", "held-out metrics")]
     for b in bundles:
-        numbers = [f"{k} {v['mean']:.3f}" for k, v in b.metrics.items() if isinstance(v, dict) and ":" not in k]
+        numbers = [f"{key} {b.metrics[key]['mean']:.3f}" for key in _SHOWN if key in b.metrics]
         rows.append(
-            (b.name, b.task, b.modality, f"{b.size_bytes / 1e6:.1f} MB", ", ".join(numbers[:3]) or "not measured")
+            (b.name, b.task, b.modality, f"{b.size_bytes / 1e6:.1f} MB", ", ".join(numbers) or "not measured")
         )
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     for row in rows:
