@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +56,9 @@ class SegmentationOutput:
 
         centers = list(result.centroids_ras().values())
         center = [sum(axis) / len(centers) for axis in zip(*centers, strict=True)] if centers else None
-        _show(
-            self._options,
-            image,
-            lambda stem, volume: mrml.node_from_segmentation(
-                result, name=f"{stem} segmentation", referenceVolumeNode=volume
-            ),
-            center,
-        )
+        with _scene(self._options, image) as (stem, volume, look):
+            node = mrml.node_from_segmentation(result, name=f"{stem} segmentation", referenceVolumeNode=volume)
+            look |= {"segmentationNodes": [node], "center": center}
 
     def say(self, report: dict[str, Any]) -> None:
         """Print the report for a person."""
@@ -126,11 +123,9 @@ class ClassificationOutput:
         """Write scene and picture."""
         from . import mrml
 
-        def nodes(stem: str, volume: Any) -> Any:
+        with _scene(self._options, image) as (stem, _, look):
             mrml.node_from_classification(result, name=f"{stem} classification")
-            return mrml.node_from_saliency(result.saliency, name=f"{stem} {result.saliency.method}")
-
-        _show(self._options, image, nodes, None)
+            look["overlayNode"] = mrml.node_from_saliency(result.saliency, name=f"{stem} {result.saliency.method}")
 
     def say(self, report: dict[str, Any]) -> None:
         """Print the report for a person."""
@@ -152,15 +147,20 @@ class ClassificationOutput:
 OUTPUTS = {"segmentation": SegmentationOutput, "classification": ClassificationOutput}
 
 
-def _show(options: argparse.Namespace, image: Any, make_node: Any, center: Any) -> None:
-    """Write --scene and --picture with the image's node and the one that ``make_node(stem, volume node)`` makes."""
+@contextlib.contextmanager
+def _scene(options: argparse.Namespace, image: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """A scene with the image, for the block to add nodes to; then --scene and --picture are written.
+
+    Gives a name for the image, its node, and an empty dictionary for how ``standalone_scene.render`` shall show it.
+    """
     from . import mrml, standalone_scene
 
     standalone_scene.start()
     stem = Path(options.input).name.split(".")[0] or "Image"
     volume = mrml.volume_node_from_image(image, name=stem)
-    node = make_node(stem, volume)
+    look: dict[str, Any] = {}
+    yield stem, volume, look
     if options.scene is not None:
         standalone_scene.save_scene(options.scene)
     if options.picture is not None:
-        standalone_scene.render(options.picture, volume, [node], center)
+        standalone_scene.render(options.picture, volume, **look)

@@ -132,6 +132,7 @@ def render(
     segmentationNodes: Sequence[Any] = (),
     center: Sequence[float] | None = None,
     *,
+    overlayNode: Any = None,
     fieldOfView: float | None = None,
     size: int = 500,
 ) -> None:
@@ -140,6 +141,7 @@ def render(
     ``center`` (RAS mm) is in the middle of the three slices, by default the middle of the volume; ``fieldOfView`` is
     the edge of what they show in mm, by default the whole volume; ``size`` is the edge of one view in pixels. In 3D
     are the given segmentations, which get a closed surface for it; other segmentations of the scene are left out.
+    ``overlayNode`` is a volume, such as a saliency map, that lies half transparent over the slices.
     Raises InputError, RunError; the picture appears whole or not at all.
     """
     path = Path(path)
@@ -176,6 +178,9 @@ def render(
                     _look_at_all(view)
                 else:
                     _look_at(view, volumeNode, name.capitalize(), center, fieldOfView)
+                    if overlayNode is not None:
+                        view.set_foreground_volume_id(overlayNode.GetID())
+                        view.set_foreground_opacity(0.5)
                     _draw_image_first(view)
                 view.get_view_node().SetOrientationMarkerType(slicer.vtkMRMLAbstractViewNode.OrientationMarkerTypeAxes)
                 pictures[name] = _picture_of(view)
