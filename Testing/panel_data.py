@@ -11,6 +11,8 @@ from MedMapAILib.results import Segmentation
 from synthetic import SEGMENTS, ball_and_box, small_config, write_dataset
 
 ARTIFACTS = Path(__file__).resolve().parent / "artifacts"
+#: Real ones, of PneumoniaMNIST.
+RADIOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "data" / "pneumoniamnist" / "pneumoniamnist_trainval.npz"
 
 
 def train_small_model(folder: Path) -> Path:

@@ -257,3 +257,25 @@ def test_a_result_that_cannot_be_shown_leaves_the_scene(slicer_host, panel):  # 
     assert panel_data.scene_content() == before
     run.place(good)
     assert len(panel_data.scene_content()) == len(before) + 2
+
+
+@pytest.mark.skipif(not panel_data.RADIOGRAPHS.exists(), reason="the radiographs (../shared/data) are not here")
+def test_the_model_that_ships_on_a_radiograph(slicer_host):  # noqa: F811
+    from MedMapAILib.image import make_image
+
+    archive = np.load(panel_data.RADIOGRAPHS)
+    number = int(np.flatnonzero(archive["val_labels"].ravel() == 1)[0])
+    pixels = archive["val_images"][number].astype(np.float32)
+    image = make_image(pixels.T[None, :, :, None], np.diag([-1.0, -1, 1, 1]))
+    volume = mrml.volume_node_from_image(image, name="Radiograph")
+    panel = slicer_host.openModule("MedMapAI")
+    panel.ui.inputSelector.setCurrentNode(volume)
+    panel.ui.modelSelector.currentText = "Pneumonia (chest radiograph, 28×28)"
+    panel.ui.saliencySelector.currentText = "occlusion"
+    apply(slicer_host, panel)
+    table = panel.ui.classesTable
+    assert [table.item(row, 0).text() for row in (0, 1)] == ["normal", "pneumonia"]
+    assert sum(float(table.item(row, 1).text()) for row in (0, 1)) == pytest.approx(1, abs=1e-3)
+    assert "Called: " in panel.ui.callLabel.text and saliency_of(panel) is not None
+    panel_data.show(volume)
+    slicer_host.screenshot(panel_data.ARTIFACTS / "panel_run_pneumonia.png")
