@@ -272,3 +272,29 @@ def test_numbers_beside_the_classes_are_learned_where_they_are_known(tmp_path):
     (tmp_path / "list.csv").write_text("\n".join([*lines, "0.png,big,seven"]))
     with pytest.raises(InputError, match="something else than a number under an auxiliary column.*line 26"):
         train(settings, tmp_path / "other")
+
+
+def test_a_training_starts_from_another_model(trained, pictures, tmp_path):
+    source = trained[0] / "bundle"
+    settings = config(pictures, epochs=1, iterations_per_epoch=3)
+    settings["transfer"] = {"weights": str(source), "frozen": ["stem", "layer1"], "layer_decay": 0.5}
+    notes = []
+    out = tmp_path / "tuned"
+    train(settings, out, on_event=lambda e: notes.extend(e.get("notes", ())))
+    listed = json.loads((out / "transfer.json").read_text())
+    assert "conv1.weight" in listed["taken"] and any("fc" in name for name in listed["left"])
+    assert listed["sentence"] in notes
+    old, new = load_bundle(source).build_network().state_dict(), torch.load(out / "checkpoint.pt", weights_only=True)
+    for name, value in new["network"].items():
+        if "conv1.weight" in name and "layer" not in name or "layer1" in name and "running_mean" in name:
+            torch.testing.assert_close(value, old[name], atol=2e-3, rtol=2e-3)  # frozen; stored as float16
+    assert not torch.allclose(new["network"]["members.0.layer4.1.conv2.weight"], old["members.0.layer4.1.conv2.weight"])
+    assert "tuned" not in str(load_bundle(out / "bundle").train["config"]["transfer"]["weights"])
+    # A network of another width does not fit, and nothing is begun.
+    settings["network"]["width"] = 0.25
+    with pytest.raises(InputError, match="conv1"):
+        train(settings, tmp_path / "wider")
+    assert not (tmp_path / "wider").exists()
+    settings["network"]["width"], settings["transfer"]["frozen"] = 0.125, ["layer9"]
+    with pytest.raises(InputError, match="layer9"):
+        train(settings, tmp_path / "unknown")

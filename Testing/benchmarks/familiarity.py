@@ -5,7 +5,11 @@ two; thresholds come from its other 882 training images. Familiar: the 524 valid
 around nodules (HU), LUNA16 candidates (8 bit), sagittal slices of hippocampus MR; each as it is, and brought to 28 × 28
 pixels of 1 mm and to gray values from 0 to 255, so that neither size nor range gives it away.
 
-python Testing/benchmarks/familiarity.py [--epochs 4] [--threads 1]
+With --model NAME it is the model of that name, as it ships, that judges the strange images, 300 of each kind, through
+the predictor that the panel uses. Its thresholds come from its validation images, so false alarms are told by the
+small network's unseen images only.
+
+python Testing/benchmarks/familiarity.py [--epochs 4] [--threads 1] [--model pneumonia]
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from MedMapAILib.saliency.score import log_odds  # noqa: E402
 _DATA = _ROOT.parent / "shared" / "data"
 _SIDE, _SPACING = 28, 1.0
 _TRAINING = 3000
+_OF_EACH = 300
 _PLAN = {
     "spacing": [1.0, 1.0, 0.0],
     "patch": [_SIDE, _SIDE, 1],
@@ -123,13 +128,37 @@ def judged(fitted: dict, embeddings: np.ndarray, statistics: np.ndarray) -> dict
     return shares | {part: np.mean([one.scores[part] > 1 for one in found]) for part in found[0].scores}
 
 
+def judged_by_model(name: str) -> None:
+    """Print how many strange images a model takes for familiar."""
+    from MedMapAILib.bundle import load_bundle
+    from MedMapAILib.inference.opening import open_predictor
+
+    predictor = open_predictor(load_bundle(name), device="cpu")
+    for kind, images in (("LIDC slices", lidc), ("LUNA16 candidates", luna16), ("hippocampus slices", hippocampus)):
+        for said, shown in ((kind, list(images())), (f"{kind}, disguised", list(disguised(images())))):
+            chosen = [image for image in shown if float(image.max()) > float(image.min())]
+            chosen = chosen[:: max(1, len(chosen) // _OF_EACH)][:_OF_EACH]
+            found = [predictor.predict(image).familiarity for image in chosen]
+            shares = {part: np.mean([one.scores[part] > 1 for one in found]) for part in found[0].scores}
+            missed = np.mean([one.familiar for one in found])
+            print(
+                f"{said:32}{len(found):6} images: missed {100 * missed:.1f} %; strange by "
+                + ", ".join(f"{part} {100 * share:.1f} %" for part, share in shares.items()),
+                flush=True,
+            )
+
+
 def main() -> None:
     """Train, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model", help="judge by this model instead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.model:
+        judged_by_model(options.model)
+        return
     data = np.load(_DATA / "pneumoniamnist" / "pneumoniamnist_trainval.npz")
     order = np.random.default_rng(0).permutation(len(data["train_images"]))
     plan = plan_from_dict(_PLAN, where="the benchmark")
