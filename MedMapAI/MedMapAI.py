@@ -43,8 +43,9 @@ class MedMapAI(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["MedMapAI developers"]
         parent.helpText = _(
-            "Applies a trained model to a volume. Models are trained with the module MedMapAI Training, or added "
-            "from a MONAI bundle that MedMapAI made.<br><b>Research use only; not a medical device.</b>"
+            "Applies a trained model to an image: it gives segments and their volumes, or classes, their probabilities "
+            "and where the network looked. Models are trained with the module MedMapAI Training, or added from a MONAI "
+            "bundle that MedMapAI made.<br><b>Research use only; not a medical device.</b>"
         )
         parent.acknowledgementText = _("Built on 3D Slicer, PyTorch and MONAI.")
 

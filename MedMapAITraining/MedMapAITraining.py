@@ -59,8 +59,8 @@ class MedMapAITraining(ScriptedLoadableModule):
         parent.dependencies = ["MedMapAI"]
         parent.contributors = ["MedMapAI developers"]
         parent.helpText = _(
-            "Trains a model on a data set or on cases that are open in Slicer. The finished model is listed in the "
-            "module MedMapAI.<br><b>Research use only; not a medical device.</b>"
+            "Trains a model that segments or classifies, on a data set or on cases that are open in Slicer. The "
+            "finished model is listed in the module MedMapAI.<br><b>Research use only; not a medical device.</b>"
         )
         parent.acknowledgementText = _("Built on 3D Slicer, PyTorch and MONAI.")
 

@@ -34,7 +34,7 @@ VARIANTS: dict[str, list[str]] = {
     "resnet18-ensemble": ["network.members=3", "network.width=0.14"],
     "resnet18-classes-alone": ["dataset.auxiliary_columns=[]"],
     "densenet121": ["network.name=densenet121"],
-    "vgg11": ["network.name=vgg11", "network.width=0.125"],
+    "vgg11": ["network.name=vgg11", "network.width=0.0625"],
     # Inflated from the 2D network of the model that ships: radiographs of other patients.
     "resnet18-from-pneumonia": [
         f"transfer.weights={_ROOT / 'MedMapAI' / 'Resources' / 'Models' / 'pneumonia'}",
