@@ -31,7 +31,6 @@ _RECIPE = _ROOT / "MedMapAITraining" / "Resources" / "Recipes" / "nodule-maligna
 VARIANTS: dict[str, list[str]] = {
     "resnet18": [],
     "resnet18-cbam": ["network.attention=cbam"],
-    "resnet18-ensemble": ["network.members=3", "network.width=0.14"],
     "resnet18-classes-alone": ["dataset.auxiliary_columns=[]"],
     "densenet121": ["network.name=densenet121"],
     "vgg11": ["network.name=vgg11", "network.width=0.0625"],
