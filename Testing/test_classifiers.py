@@ -533,7 +533,7 @@ def test_one_image_too_small_to_be_normalized_is_refused_with_a_sentence():
         ("densenet121", {"stochastic_depth": 0.1}, "no option 'stochastic_depth'"),
         ("vgg16", {"members": 0}, "members is 0"),
         ("vgg16", {"members": 100}, "at most 16"),
-        ("vgg16", {"stem": "tiny"}, "choose one of auto, standard, small"),
+        ("vgg16", {"stem": "tiny"}, "choose one of auto, standard, strided, small"),
         ("vgg16", {"image_size": [28, 28, 28]}, "2 whole numbers above zero"),
         ("vgg16", {"image_size": [28, 0]}, "2 whole numbers above zero"),
         ("vgg16", {"fully_connected": 1}, "give true or false"),
@@ -546,3 +546,12 @@ def test_a_wrong_option_is_refused_with_a_sentence(name, options, says):
             make(name, **SHAPE, **options)
         assert says in str(caught.value)
         assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+@pytest.mark.parametrize(("stem", "coarse"), [("small", 1), ("strided", 2), ("standard", 4)])
+def test_a_stem_makes_the_image_as_coarse_as_its_name_says(name, stem, coarse):
+    network = build(name, spatial_dims=3, in_channels=1, out_channels=2, width=0.125, stem=stem).eval()
+    with torch.inference_mode():
+        size = network.features(torch.zeros(1, 1, 32, 32, 32)).shape[2:]
+    assert tuple(size) == (max(1, 32 // coarse // 8),) * 3  # three stages halve after the stem
