@@ -298,3 +298,14 @@ def test_a_training_starts_from_another_model(trained, pictures, tmp_path):
     settings["network"]["width"], settings["transfer"]["frozen"] = 0.125, ["layer9"]
     with pytest.raises(InputError, match="layer9"):
         train(settings, tmp_path / "unknown")
+
+
+def test_without_a_validation_part_nothing_is_claimed(pictures, tmp_path):
+    settings = config(pictures, epochs=1, iterations_per_epoch=2) | {"split": {"validation": 0.0}}
+    settings["network"] = {"name": "vgg11", "width": 0.125}
+    bundle = load_bundle(train(settings, tmp_path / "all"))
+    assert bundle.inference["thresholds"] == [None, None] and bundle.inference["temperature"] == 1
+    assert "fitted on the validation part" not in bundle.info.card
+    image = make_image(disk(np.random.default_rng(1), True)[0][None, :, :, None].astype(np.float32), np.eye(4))
+    result = open_predictor(bundle, device="cpu").predict(image)
+    assert result.familiarity is None and len(result.called) == 1

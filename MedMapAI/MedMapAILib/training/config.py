@@ -132,12 +132,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 #: What may differ between a run and its resumption without changing the result: keys of [training], whole sections.
 _HARMLESS_KEYS = {"device", "workers", "checkpoint_minutes", "memory_gb"}
+_HARMLESS_SECTIONS = {"model", "evaluation", "inference"}
 #: What is chosen where a configuration says nothing, by task.
 _TASK_DEFAULTS = {
     "segmentation": {"network": "unet", "loss": "dice-ce"},
     "classification": {"network": "resnet18", "loss": "cross-entropy"},
 }
-_HARMLESS_SECTIONS = {"model", "evaluation", "inference"}
 #: Sections whose further keys belong to somebody else, who checks them: the network, the loss, the plan.
 _OPEN_SECTIONS = {"network", "loss", "plan"}
 _CHOICES = {

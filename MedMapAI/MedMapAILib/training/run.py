@@ -306,7 +306,7 @@ def _write(config, dataset, split, task, answers, concluded, trained, trainer, o
         if selected
         else "The weights are those of the last epoch; the validation part chose none of them.",
     }
-    if concluded:
+    if concluded and split.validation:
         training["selection"] += " Temperature and operating point were fitted on the validation part."
     notes = [*dataset.source.get("notes", ()), *split.notes]
     data = {
