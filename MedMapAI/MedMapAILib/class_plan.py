@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .datasets import Case, Dataset
+from .datasets.fingerprint import HIGHEST_AIR, LOWEST_CT
 from .datasets.loading import load_case
 from .errors import InputError
 from .plan import Plan, check_together, checked_fields
@@ -19,7 +20,6 @@ _MEASURED = 300
 _LONGEST = {2: 224, 3: 64}
 #: Values in each iteration, beyond which a batch gets smaller.
 _BATCH_VALUES = {2: 32 * 64**2, 3: 16 * 32**3}
-_LOWEST_CT, _HIGHEST_AIR = -3100, -500
 
 
 def make_class_plan(
@@ -114,7 +114,7 @@ def _flat_axis(sizes: np.ndarray, changes: dict[str, Any], name: str) -> int | N
 
 
 def _normalization(values: np.ndarray, lowest: np.ndarray) -> tuple[dict[str, Any], str]:
-    if np.mean((lowest >= _LOWEST_CT) & (lowest <= _HIGHEST_AIR)) >= 0.5:
+    if np.mean((lowest >= LOWEST_CT) & (lowest <= HIGHEST_AIR)) >= 0.5:
         low, high = (float(v) for v in np.percentile(values, [0.5, 99.5]))
         clipped = np.clip(values, low, high)
         if high > low and clipped.std() > 0:

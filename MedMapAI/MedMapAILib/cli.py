@@ -238,9 +238,7 @@ def _models(options: argparse.Namespace) -> None:
     rows = [("name", "task", "modality", "size", "held-out metrics")]
     for b in bundles:
         numbers = [f"{key} {b.metrics[key]['mean']:.3f}" for key in _SHOWN if key in b.metrics]
-        rows.append(
-            (b.name, b.task, b.modality, f"{b.size_bytes / 1e6:.1f} MB", ", ".join(numbers) or "not measured")
-        )
+        rows.append((b.name, b.task, b.modality, f"{b.size_bytes / 1e6:.1f} MB", ", ".join(numbers) or "not measured"))
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -295,16 +293,9 @@ def _train(options: argparse.Namespace) -> int:
     from .training.config import read_config
     from .training.run import train
 
-    stop = False
-
-    def ask_to_stop(*_: Any) -> None:
-        nonlocal stop
-        stop = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
+    stop = _Stop()
     if options.events:
-        _when_input_ends(ask_to_stop)
+        _when_input_ends(stop.ask)
     config = read_config(options.config, options.set)
     last: dict = {}
 
@@ -329,7 +320,7 @@ def _train(options: argparse.Namespace) -> int:
                 bar.line(event["reason"])
 
         try:
-            bundle = train(config, options.output, resume=options.resume, on_event=on_event, should_stop=lambda: stop)
+            bundle = train(config, options.output, resume=options.resume, on_event=on_event, should_stop=stop.asked)
         except (InputError, RunError) as error:
             if options.events:
                 print(json.dumps({"event": "failed", "reason": _one_line(error)}), flush=True)
@@ -345,14 +336,7 @@ def _crossvalidate(options: argparse.Namespace) -> int:
     from .training.config import read_config
     from .training.crossvalidation import crossvalidate
 
-    stop = False
-
-    def ask_to_stop(*_: Any) -> None:
-        nonlocal stop
-        stop = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
+    stop = _Stop()
     config = read_config(options.config, options.set)
     with ProgressBar() as bar:
 
@@ -374,7 +358,7 @@ def _crossvalidate(options: argparse.Namespace) -> int:
             folds=options.folds,
             seed=options.seed,
             on_event=on_event,
-            should_stop=lambda: stop,
+            should_stop=stop.asked,
         )
     if report is not None and options.curves is not None:
         if "curves" not in report:
@@ -392,6 +376,26 @@ def _crossvalidate(options: argparse.Namespace) -> int:
             print(f"{name}: {value['mean']:.4g} ({value['low']:.4g} to {value['high']:.4g}){folds}")
         print(options.output / "report.json")
     return 0
+
+
+class _Stop:
+    """Whether the user or the system asked this process to stop; a training then stops at a place to go on from.
+
+    A plain flag: a lock, as threading.Event has, could be waited for forever by a signal within a signal.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.ask)
+
+    def ask(self, *_: Any) -> None:
+        """Ask for it."""
+        self._asked = True
+
+    def asked(self) -> bool:
+        """Whether it was asked for."""
+        return self._asked
 
 
 def _when_input_ends(stop: Callable[..., None]) -> None:

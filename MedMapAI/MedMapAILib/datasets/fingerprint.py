@@ -20,7 +20,7 @@ from .loading import load_cases
 #: Foreground voxels that each case gives to the pooled intensities, so that large cases do not speak for all.
 _VOXELS_PER_CASE = 10_000
 #: Hounsfield units reach from about −1024 (air) to 3071; scanners pad outside their field of view with down to −3024.
-_LOWEST_CT, _HIGHEST_AIR = -3100, -500
+LOWEST_CT, HIGHEST_AIR = -3100, -500
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _statistics(values: np.ndarray) -> dict[str, float] | None:
 def _may_be_ct(channel: np.ndarray) -> bool:
     """Whole numbers that reach down to air."""
     low = float(channel.min())
-    return _LOWEST_CT <= low <= _HIGHEST_AIR and bool(np.all(channel == np.rint(channel)))
+    return LOWEST_CT <= low <= HIGHEST_AIR and bool(np.all(channel == np.rint(channel)))
 
 
 def _plain(values: Any) -> Any:

@@ -258,15 +258,7 @@ def _check(config: dict, where: str) -> None:
             fraction = (section, key) in _FRACTIONS or (
                 section in ("augmentation", "split") and isinstance(default, float)
             )
-            bounded = fraction and key not in (
-                "noise_sd",
-                "translate_mm",
-                "brightness_shift",
-                "contrast_factor",
-                "mixup",
-                "cutmix",
-            )
-            if bounded and not 0 <= value <= 1:
+            if fraction and key not in _UNBOUNDED and not 0 <= value <= 1:
                 raise InputError(f"{name} in {where} is {value!r}; it must be between 0 and 1.")
     mixed = config["augmentation"]["mixup"] or config["augmentation"]["cutmix"]
     if mixed and config["task"]["name"] != "classification":
