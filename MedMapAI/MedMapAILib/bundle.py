@@ -7,6 +7,7 @@
     configs/train.json       the training configuration, the plan and the split
     models/model.pt          the state dict
     docs/README.md           the model card
+    stages/1/…               whole bundles of classifiers that look again at what a detector found, where there are any
     checksums.sha256         of every other file, verified before any of them is opened
 
 Specification: MONAI's "Bundle Specification" (https://docs.monai.io/en/stable/mb_specification.html).
@@ -19,6 +20,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ from .errors import InputError
 from .files import atomic_folder
 from .networks import build, definition, size_divisor
 from .plan import Plan, plan_from_dict, plan_to_dict
-from .results import Classes, Segment
+from .results import Classes, FindingClasses, Segment
 
 if TYPE_CHECKING:
     # Models are listed without torch, which takes seconds to import and may not be installed yet.
@@ -41,6 +43,7 @@ MODELS_VARIABLE = "MEDMAPAI_MODELS"
 _CHECKSUMS = "checksums.sha256"
 _METADATA, _INFERENCE, _TRAIN = "configs/metadata.json", "configs/inference.json", "configs/train.json"
 _WEIGHTS, _CARD = "models/model.pt", "docs/README.md"
+_STAGES = "stages"
 #: More than any honest bundle holds; a zip that unpacks to more is refused.
 _MOST_BYTES = 4 * 2**30
 
@@ -64,16 +67,19 @@ class BundleInfo:
     metadata: dict[str, Any] = field(repr=False)
     #: What a classification tells apart; None for another task.
     classes: Classes | None = None
+    #: What a detection finds; None for another task.
+    findings: FindingClasses | None = None
 
     @property
-    def answers(self) -> tuple[Segment, ...] | Classes:
+    def answers(self) -> tuple[Segment, ...] | Classes | FindingClasses:
         """What its task is built with."""
-        return self.segments if self.classes is None else self.classes
+        return self.classes or self.findings or self.segments
 
     @property
     def answer_names(self) -> tuple[str, ...]:
         """Names of what it finds or tells apart."""
-        return tuple(s.name for s in self.segments) if self.classes is None else self.classes.names
+        named = self.classes or self.findings
+        return tuple(s.name for s in self.segments) if named is None else named.names
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ class Bundle:
     weights: dict[str, torch.Tensor] = field(repr=False)
     #: Tells this network with these weights from every other, hexadecimal; empty for a network that is not on disk.
     digest: str = ""
+    #: Classifiers that look again at what a detector found.
+    stages: tuple[Bundle, ...] = ()
 
     def size_divisor(self) -> tuple[int, ...]:
         """What the size of the network's input must be a multiple of, voxels, one number for each spatial axis."""
@@ -161,7 +169,10 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     Raises InputError when a file is missing or changed, when the bundle holds code (``$`` expressions, or ``_target_``
     of anything but this library's networks), or when it was not made by MedMapAI and says too little to be run.
     """
-    files = _Files(find_bundle(name_or_path))
+    return _load(_Files(find_bundle(name_or_path)))
+
+
+def _load(files: _Files) -> Bundle:
     info = _info(files)
     ours = info.metadata["medmapai"]
     inference = files.json(_INFERENCE)
@@ -188,7 +199,8 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
             "not opened."
         ) from None
     digest = hashlib.sha256(files.read(_WEIGHTS) + json.dumps(expected, sort_keys=True).encode()).hexdigest()
-    return Bundle(info, plan, ours["network"], ours["inference"], files.json(_TRAIN), weights, digest)
+    stages = tuple(_load(part) for part in files.stages())
+    return Bundle(info, plan, ours["network"], ours["inference"], files.json(_TRAIN), weights, digest, stages)
 
 
 def write_bundle(
@@ -198,18 +210,19 @@ def write_bundle(
     network_settings: dict[str, Any],
     plan: Plan,
     task: str,
-    answers: tuple[Segment, ...] | Classes,
+    answers: tuple[Segment, ...] | Classes | FindingClasses,
     model: dict[str, Any],
     inference: dict[str, Any],
     train: dict[str, Any],
     metrics: dict[str, Any],
     card: str,
     versions: dict[str, str],
+    stages: Sequence[Path] = (),
 ) -> None:
     """Write a model as a MONAI Bundle folder; an older one of that name is replaced only by a whole new one.
 
-    network: trained. network_settings: as ``Bundle.network``. answers: segments or classes. model: section [model] of
-    the training configuration.
+    network: trained. network_settings: as ``Bundle.network``. answers: segments, classes or classes of findings. model:
+    section [model] of the training configuration. stages: bundle folders of classifiers that the bundle shall hold.
     """
     import torch
 
@@ -227,9 +240,10 @@ def write_bundle(
                 converted[value.data_ptr()] = copy.half() if half and copy.is_floating_point() else copy
             weights[key] = converted[value.data_ptr()]
     classes = answers if isinstance(answers, Classes) else None
-    segments = () if classes else answers
-    if classes:
-        labels = {str(n): name for n, name in enumerate(classes.names)}
+    findings = answers if isinstance(answers, FindingClasses) else None
+    segments = () if classes or findings else answers
+    if classes or findings:
+        labels = {str(n): name for n, name in enumerate((classes or findings).names)}
     else:
         labels = {"0": "background"} | {str(n): s.name for n, s in enumerate(segments, start=1)}
     channels = network_settings["in_channels"]
@@ -265,7 +279,7 @@ def write_bundle(
             },
             "outputs": {
                 "pred": {
-                    "type": "probabilities" if classes else "image",
+                    "type": "probabilities" if classes else "object" if findings else "image",
                     "format": task,
                     "num_channels": network_settings["out_channels"],
                     "spatial_shape": [1] if classes else list(plan.patch),
@@ -288,6 +302,7 @@ def write_bundle(
                 for s in segments
             ],
             "classes": classes and {"names": list(classes.names), "kind": classes.kind},
+            "findings": findings and list(findings.names),
             "metrics": metrics,
         },
     }
@@ -311,6 +326,9 @@ def write_bundle(
         _WEIGHTS: buffer.getvalue(),
         _CARD: card.encode(),
     }
+    for number, stage in enumerate(stages, start=1):
+        for file in sorted(path for path in Path(stage).rglob("*") if path.is_file()):
+            files[f"{_STAGES}/{number}/{file.relative_to(stage).as_posix()}"] = file.read_bytes()
     checksums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
     with atomic_folder(path) as folder:
         for name, data in {**files, _CHECKSUMS: checksums.encode()}.items():
@@ -346,7 +364,8 @@ def _network(plan: Plan, settings: dict[str, Any]) -> torch.nn.Module:
 
 def _inferer(plan: Plan, inference: dict[str, Any]) -> dict[str, Any]:
     """How MONAI runs the network: at once, or in windows."""
-    if plan.framing != "windows":
+    if plan.framing != "windows" or plan.anchors:
+        # Boxes of windows cannot be blended as values are; see inference.box_windows.
         return {"_target_": "SimpleInferer"}
     return {
         "_target_": "SlidingWindowInferer",
@@ -385,6 +404,7 @@ def _info(files: _Files) -> BundleInfo:
             ),
             metadata=metadata,
             classes=_classes(ours.get("classes")),
+            findings=FindingClasses(tuple(ours["findings"])) if ours.get("findings") else None,
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{files.path}/{_METADATA} lacks {error}; get the bundle again from where it came.") from None
@@ -397,9 +417,11 @@ def _classes(about: dict[str, Any] | None) -> Classes | None:
 class _Files:
     """The files of a bundle folder or zip, all of them verified by checksum before the first is used."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, data: dict[str, bytes] | None = None):
         self.path = Path(path)
-        if self.path.is_dir():
+        if data is not None:
+            self._data = data
+        elif self.path.is_dir():
             self._data = {
                 file.relative_to(self.path).as_posix(): file.read_bytes() for file in self._listed_in_folder()
             }
@@ -410,7 +432,17 @@ class _Files:
 
     def _listed_in_folder(self) -> list[Path]:
         names = [_CHECKSUMS, _METADATA, _INFERENCE, _TRAIN, _WEIGHTS, _CARD]
-        return [self.path / name for name in names if (self.path / name).is_file()]
+        own = [self.path / name for name in names if (self.path / name).is_file()]
+        return own + sorted(file for file in (self.path / _STAGES).rglob("*") if file.is_file())
+
+    def stages(self) -> list[_Files]:
+        """The bundles of its stages, in their order."""
+        result = []
+        while any(name.startswith(f"{_STAGES}/{len(result) + 1}/") for name in self._data):
+            prefix = f"{_STAGES}/{len(result) + 1}/"
+            part = {name[len(prefix) :]: data for name, data in self._data.items() if name.startswith(prefix)}
+            result.append(_Files(self.path / prefix, part))
+        return result
 
     def _unzip(self) -> dict[str, bytes]:
         try:

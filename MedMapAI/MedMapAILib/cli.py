@@ -21,10 +21,12 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .errors import Cancelled, InputError, RunError
+from .froc_command import add_froc
 from .terminal import ProgressBar
+from .transplant_command import add_transplant
 
 #: Of a model's held-out metrics those that a list has room for.
-_SHOWN = ("dice", "iou", "hd95_mm", "auc", "accuracy", "balanced_accuracy")
+_SHOWN = ("dice", "iou", "hd95_mm", "auc", "accuracy", "balanced_accuracy", "froc", "recall", "precision")
 RESEARCH_ONLY = "Research use only; not a medical device."
 
 
@@ -77,12 +79,14 @@ def _parser() -> argparse.ArgumentParser:
         "output",
         metavar="OUTPUT",
         type=Path,
-        help="what to write: .seg.nrrd, .nrrd, .nii.gz, .mha for a segmentation; .csv, .json for a classification",
+        help="what to write: .seg.nrrd, .nrrd, .nii.gz, .mha for a segmentation; .csv, .json for a classification; .csv, "
+        ".json, .mrk.json for a detection",
     )
     run.add_argument(
         "--reference",
         metavar="R",
-        help="what to score the result against: a segmentation or label map; names of classes, separated by commas",
+        help="what to score the result against: a segmentation or label map; names of classes, separated by commas; a "
+        "file of findings",
     )
     run.add_argument(
         "--saliency",
@@ -101,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--roi", metavar="X,Y,Z,DX,DY,DZ", type=_roi, help="run in a box only: its center and size, RAS mm"
+    )
+    run.add_argument(
+        "--add-hu",
+        type=float,
+        metavar="HU",
+        help="added to every voxel first, for CT that was stored without its intercept (often -1024)",
     )
     run.add_argument("--series", metavar="UID", help="which series of a DICOM folder with several")
     run.add_argument("--frame", type=int, metavar="N", help="which frame of a 4D file, from 0")
@@ -133,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     cross.add_argument(
         "--output", required=True, type=Path, metavar="DIR", help="folder for the folds and the report; goes on there"
     )
-    cross.add_argument("--curves", type=Path, metavar="DIR", help="write curves of a classification as pictures")
+    cross.add_argument("--curves", type=Path, metavar="DIR", help="write curves of a classification or detection as pictures")
     cross.add_argument("--json", action="store_true", help="print JSON")
     cross.set_defaults(command=_crossvalidate)
 
@@ -153,11 +163,14 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE",
         help="a setting of section [dataset] in which this data set differs from the one that was trained on, such as "
-        "class_column=Diagnosis",
+        "class_column=Diagnosis or excluded=annotations_excluded.csv",
     )
-    evaluate.add_argument("--curves", type=Path, metavar="DIR", help="write curves of a classification as pictures")
+    evaluate.add_argument("--curves", type=Path, metavar="DIR", help="write curves of a classification or detection as pictures")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(command=_evaluate)
+
+    add_froc(commands)
+    add_transplant(commands)
     return parser
 
 
@@ -226,6 +239,7 @@ def _models(options: argparse.Namespace) -> None:
                         "modality": b.modality,
                         "segments": [s.name for s in b.segments],
                         "classes": list(b.classes.names) if b.classes else [],
+                        "findings": list(b.findings.names) if b.findings else [],
                         "size_bytes": b.size_bytes,
                         "metrics": b.metrics,
                         "path": str(b.path),
@@ -256,6 +270,8 @@ def _run(options: argparse.Namespace) -> None:
 
     bundle = load_bundle(options.model)
     image = read_image(options.input, series=options.series, frame=options.frame)
+    if options.add_hu:
+        image = image + options.add_hu
     reference = answer.reference(bundle, image)
     predictor = _predictor(bundle, options)
     with ProgressBar() as bar:
@@ -362,7 +378,7 @@ def _crossvalidate(options: argparse.Namespace) -> int:
         )
     if report is not None and options.curves is not None:
         if "curves" not in report:
-            raise InputError("--curves is for models that classify; this one segments.")
+            raise InputError("--curves is for models that classify or detect; this one segments.")
         from .figures import draw_curves
 
         for path in draw_curves(report, options.curves, title=f"{report['model']}, cross-validation"):
@@ -431,8 +447,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .inference.evaluation import check_answers, choose_cases, dataset_options, evaluate_cases
 
     bundle = load_bundle(options.model)
-    if options.curves is not None and bundle.info.classes is None:
-        raise InputError("--curves is for models that classify; this one segments.")
+    if options.curves is not None and bundle.info.task == "segmentation":
+        raise InputError("--curves is for models that classify or detect; this one segments.")
     dataset = open_dataset(
         options.dataset,
         labels={s.value: s.name for s in bundle.info.segments},

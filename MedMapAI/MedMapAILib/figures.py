@@ -1,4 +1,4 @@
-"""A classifier's curves as PNG, where there is no Slicer to plot them: matplotlib, without pyplot and its state."""
+"""Curves of an evaluation as PNG, where there is no Slicer to plot them: matplotlib, without pyplot and its state."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ _DOTS_PER_INCH = 150
 #: Curves with a legend inside the axes; more get it beside them.
 _INSIDE = 4
 _CALLED = "operating point"
+#: False positives per scan at which LUNA16 reads the sensitivity.
+_RATES = (0.125, 0.25, 0.5, 1, 2, 4, 8)
 
 
 def draw_curves(report: Mapping[str, Any], folder: str | Path, *, title: str = "") -> list[Path]:
-    """Write roc.png, precision-recall.png, reliability.png and confusion-matrix.png; returns what it wrote.
+    """Write roc.png, froc.png, precision-recall.png, reliability.png and confusion-matrix.png, as far as the report has
+    what they show; returns what it wrote.
 
-    report: of ``metrics.classification_report``. folder: is made where it is missing. title: above each figure, such as
-    the model and the data it was evaluated on. Legends hold the metric and its 95 % interval; a dot is the operating
-    point. A figure of nothing (a class is absent) is left out.
+    report: of ``metrics.classification_report`` or ``metrics.detection.detection_report``. folder: is made where it is
+    missing. title: above each figure, such as the model and the data it was evaluated on. Legends hold the metric and
+    its 95 % interval; a dot is the operating point. A figure of nothing (a class is absent) is left out.
     Raises InputError when matplotlib is not installed or the folder cannot be written to.
     """
     folder = Path(folder)
     drawings: dict[str, Callable[[], Figure | None]] = {
         "roc.png": lambda: _roc(report),
+        "froc.png": lambda: _froc(report),
         "precision-recall.png": lambda: _precision_recall(report),
         "reliability.png": lambda: _reliability(report),
         "confusion-matrix.png": lambda: _confusion(report),
     }
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise InputError("Figures need matplotlib, which is not installed; run pip install matplotlib.") from None
+    _check_matplotlib()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -53,16 +54,39 @@ def draw_curves(report: Mapping[str, Any], folder: str | Path, *, title: str = "
         figure = draw()
         if figure is None:
             continue
-        axes = figure.axes[0]
-        axes.set_title("\n".join(filter(None, (title, axes.get_title()))), fontsize=10)
-        with atomic_file(folder / name) as path:
-            figure.savefig(path, dpi=_DOTS_PER_INCH, bbox_inches="tight")
+        _save(figure, folder / name, title)
         written.append(folder / name)
     return written
 
 
+def draw_froc(report: Mapping[str, Any], path: str | Path, *, title: str = "") -> None:
+    """Write the FROC curve of ``metrics.froc.froc`` or ``metrics.detection.detection_report`` as one PNG.
+
+    Raises InputError when matplotlib is not installed, or the file cannot be written.
+    """
+    _check_matplotlib()
+    figure = _froc(report)
+    if figure is None:
+        raise InputError("There is no FROC curve to draw: no scan holds a finding.")
+    _save(figure, Path(path), title)
+
+
+def _check_matplotlib() -> None:
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise InputError("Figures need matplotlib, which is not installed; run pip install matplotlib.") from None
+
+
+def _save(figure: Figure, path: Path, title: str) -> None:
+    axes = figure.axes[0]
+    axes.set_title("\n".join(filter(None, (title, axes.get_title()))), fontsize=10)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=_DOTS_PER_INCH, bbox_inches="tight")
+
+
 def _roc(report: Mapping[str, Any]) -> Figure | None:
-    curves = report["curves"]["roc"]
+    curves = report["curves"].get("roc")
     if not curves:
         return None
     figure, axes = _square("1 − specificity (false positive rate)", "Sensitivity (true positive rate)")
@@ -75,13 +99,45 @@ def _roc(report: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
+def _froc(report: Mapping[str, Any]) -> Figure | None:
+    from matplotlib.figure import Figure
+
+    curves = report["curves"].get("froc")
+    if not curves:
+        return None
+    figure = Figure(figsize=(5.8, 5.0))
+    axes = figure.add_subplot()
+    # LUNA16's seven rates are the ticks.
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(_RATES, [f"{rate:g}" if rate >= 1 else f"1/{1 / rate:g}" for rate in _RATES])
+    axes.set(xlim=(_RATES[0], _RATES[-1]), ylim=(0, 1.005))
+    axes.set(xlabel="False positives per scan (mean)", ylabel="Sensitivity")
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for name, points, look in _styled(curves):
+        x, y = points["false_positives_per_scan"], points["sensitivity"]
+        # Beyond its last false positive a curve stays as high as it is.
+        axes.plot([*x, 2 * _RATES[-1]], [*y, y[-1]], label=_labeled(report, name, "froc", "score"), **look)
+        if "band" in points:
+            band = points["band"]
+            axes.fill_between(band["rate"], band["low"], band["high"], color=look["color"], alpha=0.15, linewidth=0)
+        _dot(axes, points, look)
+    _legend(axes, curves, "lower right")
+    return figure
+
+
 def _precision_recall(report: Mapping[str, Any]) -> Figure | None:
-    curves = report["curves"]["precision_recall"]
+    curves = report["curves"].get("precision_recall")
     if not curves:
         return None
     figure, axes = _square("Recall (sensitivity)", "Precision (positive predictive value)")
     for name, points, look in _styled(curves):
         label = _labeled(report, name, "average_precision", "AP")
+        if "froc" in report["curves"]:
+            # Hits of a detector are of its centers, and average precision is of its boxes: another curve.
+            label = _labeled(report, name, "f1", "F1")
         # Between two points precision is what the next one reaches, as average precision counts it.
         axes.plot(points["recall"], points["precision"], drawstyle="steps-pre", label=label, **look)
         _dot(axes, points, look)
@@ -90,7 +146,9 @@ def _precision_recall(report: Mapping[str, Any]) -> Figure | None:
 
 
 def _reliability(report: Mapping[str, Any]) -> Figure | None:
-    curves = report["curves"]["reliability"]
+    curves = report["curves"].get("reliability")
+    if not curves:
+        return None
     few = len(curves) <= _INSIDE
     figure, axes = _square("Predicted probability", "Share that came true")
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, zorder=1)
@@ -108,8 +166,10 @@ def _reliability(report: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-def _confusion(report: Mapping[str, Any]) -> Figure:
-    confusion = report["confusion"]
+def _confusion(report: Mapping[str, Any]) -> Figure | None:
+    confusion = report.get("confusion")
+    if not confusion:
+        return None
     if report["kind"] == "multi-label":
         # One row a label: its four cells side by side.
         columns = ["not true,\nnot called", "not true,\ncalled", "true,\nnot called", "true,\ncalled"]
@@ -188,6 +248,8 @@ def _dot(axes: Axes, points: Mapping[str, Any], look: Mapping[str, Any]) -> None
 
 def _labeled(report: Mapping[str, Any], name: str, metric: str, short: str) -> str:
     value = report["summary"].get(f"{name}: {metric}")
+    if value is None and len(report.get("classes", (name,))) == 1:
+        value = report["summary"].get(metric)
     return f"{name}: {short} {_interval(value)}" if value else name
 
 

@@ -39,6 +39,7 @@ _MULTIPLE = 8
 INTERPOLATIONS = ("linear", "cubic")
 AXES = ("patient", "image")
 FRAMINGS = ("windows", "resize", "crop")
+REGIONS = ("all", "lungs")
 NORMALIZATIONS = {
     "zscore": "",
     "percentile": "lower and upper, percentiles of the volume from 0 to 100",
@@ -56,7 +57,9 @@ class Plan:
     one 1 makes the model two-dimensional across that axis, where a spacing of 0 keeps the slices of each volume. batch:
     samples an iteration. normalization, interpolation: as in ``preprocessing``. axes: "patient" turns oblique volumes
     upright, "image" leaves them as they are. framing: how the network sees a volume: in "windows" of the patch's size;
-    at once, "resize"d to the patch; or as the "crop" of the patch's size around its middle.
+    at once, "resize"d to the patch; or as the "crop" of the patch's size around its middle. region: what of a volume is
+    looked at, "all" or the box of the "lungs". anchors: boxes that a detector begins from, sizes in voxels of the model
+    grid, one number an axis of the network; empty for other tasks.
     reasons: field → sentence. measured: what the plan was made from.
     """
 
@@ -67,6 +70,8 @@ class Plan:
     interpolation: str = "linear"
     axes: str = "patient"
     framing: str = "windows"
+    region: str = "all"
+    anchors: tuple[tuple[float, ...], ...] = ()
     reasons: dict[str, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -358,7 +363,8 @@ def checked_fields(content: dict[str, Any], where: str) -> dict[str, Any]:
 
 def check_together(plan: Plan, where: str) -> None:
     for axis, (mm, voxels) in enumerate(zip(plan.spacing, plan.patch, strict=True), start=1):
-        if mm == 0 and voxels != 1:
+        # A detector for slices may see each of them as it was acquired.
+        if mm == 0 and voxels != 1 and not (plan.anchors and plan.spatial_dims == 2):
             raise InputError(
                 f"'spacing' in {where} is 0 along axis {axis}; that is possible only across slices, where the patch "
                 "is 1: give a length in mm."
@@ -381,6 +387,16 @@ def _check_spacing(value: Any) -> tuple[float, ...] | None:
 def _check_patch(value: Any) -> tuple[int, ...] | None:
     good = isinstance(value, (list, tuple)) and len(value) == 3 and all(_whole(v) and v >= 1 for v in value)
     return tuple(int(v) for v in value) if good and list(value).count(1) <= 1 else None
+
+
+def _check_anchors(value: Any) -> tuple[tuple[float, ...], ...] | None:
+    if not isinstance(value, (list, tuple)):
+        return None
+    good = all(
+        isinstance(size, (list, tuple)) and len(size) in (2, 3) and all(_number(n) and n > 0 for n in size)
+        for size in value
+    )
+    return tuple(tuple(float(n) for n in size) for size in value) if good else None
 
 
 def _check_batch(value: Any) -> int | None:
@@ -429,6 +445,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "interpolation": (_one_of(INTERPOLATIONS), " or ".join(INTERPOLATIONS)),
     "axes": (_one_of(AXES), " or ".join(AXES)),
     "framing": (_one_of(FRAMINGS), " or ".join(FRAMINGS)),
+    "region": (_one_of(REGIONS), " or ".join(REGIONS)),
+    "anchors": (_check_anchors, "a list of sizes in voxels, one number an axis, such as [[6, 6, 3], [12, 12, 6]]"),
     "reasons": (_check_sentences, "an object of field names and sentences"),
     "measured": (lambda value: dict(value) if isinstance(value, dict) else None, "an object"),
 }

@@ -143,8 +143,83 @@ class ClassificationOutput:
             print(f"{name.replace('_', ' ')}: {value:.4g}")
 
 
+class DetectionOutput:
+    """A table, JSON or markups file of findings."""
+
+    def __init__(self, options: argparse.Namespace):
+        from .datasets.findings_table import check_writable_findings
+
+        if options.saliency is not None:
+            raise InputError("--saliency is for models that classify; this one detects.")
+        check_writable_findings(options.output)
+        self._options = options
+
+    def wishes(self) -> dict[str, Any]:
+        """What to ask of the predictor besides."""
+        return {}
+
+    def reference(self, bundle: Any, image: Any) -> Any:
+        """The findings in the file of --reference, or None."""
+        from .datasets.findings_table import read_findings
+
+        if self._options.reference is None:
+            return None
+        return read_findings(self._options.reference, classes=bundle.info.findings.names)
+
+    def found(self, result: Any) -> dict[str, Any]:
+        """What was called, in numbers, for the report; coordinates are RAS mm."""
+        return {
+            "frame": "RAS mm",
+            "threshold": result.threshold,
+            "candidates": len(result.findings),
+            "findings": [
+                {
+                    "rank": rank,
+                    "label": finding.label,
+                    "score": finding.score,
+                    "center": [round(x, 2) for x in finding.center],
+                    "size_mm": [round(x, 2) for x in finding.size],
+                    "diameter_mm": round(finding.diameter_mm, 2),
+                    "volume_ml": round(finding.volume_ml, 4),
+                }
+                for rank, finding in enumerate(result.called, start=1)
+            ],
+        }
+
+    def write(self, result: Any, report: dict[str, Any]) -> None:
+        """Write the files that were asked for."""
+        from .datasets.findings_table import write_findings
+
+        stem = Path(self._options.input).name.split(".")[0]
+        write_findings(result, self._options.output, scan=stem, about={"model": report["model"]})
+
+    def show(self, image: Any, result: Any) -> None:
+        """Write scene and picture."""
+        from . import mrml
+
+        called = result.called
+        with _scene(self._options, image) as (stem, volume, look):
+            mrml.nodes_from_detections(result, volume, name=f"{stem} findings")
+            look["center"] = called[0].center if called else None
+
+    def say(self, report: dict[str, Any]) -> None:
+        """Print the report for a person."""
+        for finding in report["findings"]:
+            place = ", ".join(f"{x:.1f}" for x in finding["center"])
+            score = "" if finding["score"] is None else f", score {finding['score']:.3f}"
+            print(
+                f"{finding['rank']}. {finding['label']}{score}: {finding['diameter_mm']:.1f} mm, centered at {place} "
+                "mm (RAS)"
+            )
+        if not report["findings"]:
+            print(f"No finding reaches the operating point ({report['threshold']:.3f}).")
+        print(f"{report['candidates']} candidates in all, down to the lowest scores, are in the file.")
+        for name, value in report.get("metrics", {}).items():
+            print(f"{name.replace('_', ' ')}: {value:g}")
+
+
 #: Task → what it takes, writes and says.
-OUTPUTS = {"segmentation": SegmentationOutput, "classification": ClassificationOutput}
+OUTPUTS = {"segmentation": SegmentationOutput, "classification": ClassificationOutput, "detection": DetectionOutput}
 
 
 @contextlib.contextmanager

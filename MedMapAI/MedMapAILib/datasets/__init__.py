@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from .dataset import Case, Dataset
-from .folder import IMAGES
+from .recognition import kind_of
 
 __all__ = ["DATASETS", "Case", "Dataset", "open_dataset"]
 
@@ -20,8 +20,13 @@ DATASETS = {
     "csv": ("csv_list", "open_csv"),
     "medmnist": ("medmnist", "open_medmnist"),
     "class-folders": ("class_folders", "open_class_folders"),
+    "box-list": ("box_list", "open_box_list"),
+    "luna16": ("luna16", "open_luna16"),
+    "coco": ("coco", "open_coco"),
+    "nndetection": ("nndetection", "open_nndetection"),
+    "lidc": ("lidc", "open_lidc"),
 }
-_WITH_OPTIONS = ("csv", "medmnist", "class-folders")
+_WITHOUT_OPTIONS = ("folder", "decathlon")
 #: How a path begins that names a set of the MedMNIST collection, to be downloaded.
 _MEDMNIST = "medmnist:"
 
@@ -50,33 +55,12 @@ def open_dataset(
         if not path.exists():
             raise InputError(f"There is no data set {path}; check the path.")
     if kind is None:
-        kind = _kind_of(Path(path))
+        kind = kind_of(Path(path), options or {})
     elif kind not in DATASETS:
         raise InputError(f"{kind!r} is no kind of data set; there are {', '.join(DATASETS)}.")
     file, function = DATASETS[kind]
     opened = getattr(importlib.import_module(f".{file}", __package__), function)
     arguments: dict[str, Any] = {"labels": labels or None, "patient_pattern": patient_pattern or None}
-    if kind in _WITH_OPTIONS:
+    if kind not in _WITHOUT_OPTIONS:
         arguments["options"] = {key: value for key, value in (options or {}).items() if value}
     return opened(path, **arguments)
-
-
-def _kind_of(path: Path) -> str:
-    if path.is_file():
-        if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-            return "csv"
-        if path.suffix.lower() == ".json":
-            return "decathlon"
-        if path.suffix.lower() == ".npz":
-            return "medmnist"
-    elif (path / "dataset.json").is_file():
-        return "decathlon"
-    elif any((path / name).is_dir() for name in IMAGES):
-        return "folder"
-    elif any(child.is_dir() and not child.name.startswith(".") for child in path.iterdir()):
-        return "class-folders"
-    raise InputError(
-        f"{path} is no data set that can be read; give a folder with images/ and labels/, a folder with a "
-        "dataset.json (Medical Segmentation Decathlon), a folder with one folder a class, a MedMNIST .npz, or a "
-        ".csv file with the columns image and label (or class)."
-    )

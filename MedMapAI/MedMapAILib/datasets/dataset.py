@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..image import READABLE, ending_of
+from ..results import Finding
 
 #: Names in one sentence before it says how many more there are.
 _NAMES_IN_A_SENTENCE = 10
@@ -23,7 +24,9 @@ class Case:
     (or DICOM folder) per channel, or one file that holds all channels as frames. label: a label map on the grid of
     the images, for segmentation. classes: indices (into ``Dataset.classes``) of the classes that are true, for
     classification; None where that is not known. auxiliary: numbers that are learned beside the classes (NaN where one
-    is not known). member: which image of an archive, "train_images/17".
+    is not known). member: which image of an archive, "train_images/17". findings, ignored, proposals: for detection, as
+    in ``results.FindingReference``; findings is None where they are not known; label may hold them as a label map
+    besides, value n + 1 for findings[n].
     """
 
     name: str
@@ -33,11 +36,14 @@ class Case:
     classes: tuple[int, ...] | None = None
     member: str | None = None
     auxiliary: tuple[float, ...] = ()
+    findings: tuple[Finding, ...] | None = None
+    ignored: tuple[Finding, ...] = ()
+    proposals: tuple[Finding, ...] | None = None
 
     @property
     def labelled(self) -> bool:
         """Whether there is something to learn from it, or to score against."""
-        return self.label is not None or self.classes is not None
+        return self.label is not None or self.classes is not None or self.findings is not None
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Dataset:
     labels: value → name, without 0 (background), of label maps. channels: what each image channel is. source: what kind
     of data set it was read from, and what only that kind knows ("split": case name → part). classes: names, for
     classification, and kind: one of ``results.KINDS``; "" for a data set of label maps. auxiliary: names of the
-    numbers that its cases have beside.
+    numbers that its cases have beside. findings: names of the classes of findings, for detection; empty for other data.
     """
 
     name: str
@@ -58,6 +64,24 @@ class Dataset:
     classes: tuple[str, ...] = ()
     kind: str = ""
     auxiliary: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """The question that it answers: "segmentation", "classification" or "detection"."""
+        return "detection" if self.findings else "classification" if self.kind else "segmentation"
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """Names of what each part of a split should hold its share of: classes, or classes of findings."""
+        return self.findings or self.classes
+
+    def strata_of(self, case: Case) -> tuple[int, ...]:
+        """Indices into ``strata`` of what a case holds, each once; none for a scan without findings."""
+        if not self.findings:
+            return case.classes or ()
+        there = {finding.label for finding in case.findings or ()}
+        return tuple(number for number, name in enumerate(self.findings) if name in there)
 
 
 class Problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import nibabel.orientations as orientations
@@ -83,15 +84,18 @@ def find_duplicates(
 
 
 def check_labels_agree(dataset: Dataset, duplicates: Iterable[tuple[str, ...]]) -> None:
-    """InputError that lists the groups of equal images whose classes differ: one of the labels must be wrong.
+    """InputError that lists the groups of equal images whose classes, or whose numbers of findings of each class,
+    differ: one of the labels must be wrong.
 
-    duplicates: groups of names of cases. Cases whose classes are not known agree with all others.
+    duplicates: groups of names of cases. Cases whose classes or findings are not known agree with all others. Where
+    findings lie is not compared: equal voxels may lie in different places.
     """
-    classes = {case.name: case.classes for case in dataset.cases if case.classes is not None}
+    truth = {case.name: _truth(case, dataset) for case in dataset.cases}
+    truth = {name: text for name, text in truth.items() if text is not None}
     conflicts = [
-        " = ".join(f"{name} ({_called(dataset, classes[name])})" for name in group if name in classes)
+        " = ".join(f"{name} ({truth[name]})" for name in group if name in truth)
         for group in duplicates
-        if len({classes[name] for name in group if name in classes}) > 1
+        if len({truth[name] for name in group if name in truth}) > 1
     ]
     if conflicts:
         raise InputError(
@@ -100,5 +104,13 @@ def check_labels_agree(dataset: Dataset, duplicates: Iterable[tuple[str, ...]]) 
         )
 
 
-def _called(dataset: Dataset, classes: tuple[int, ...]) -> str:
-    return " and ".join(dataset.classes[number] for number in classes) or "none"
+def _truth(case: Case, dataset: Dataset) -> str | None:
+    """The classes of a case, or how many findings of which class it has; None where that is not known."""
+    if dataset.findings:
+        if case.findings is None:
+            return None
+        counts = Counter(finding.label for finding in case.findings)
+        return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "no finding"
+    if case.classes is None:
+        return None
+    return " and ".join(dataset.classes[number] for number in case.classes) or "none"

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..image import affine_of
 from ..preprocessing import Grid, canonical_grid, is_oblique
 from .dataset import Case, Dataset, listed
+from .finding_geometry import draw_findings
 from .loading import load_cases
 
 #: Foreground voxels that each case gives to the pooled intensities, so that large cases do not speak for all.
@@ -29,7 +31,8 @@ class CaseFingerprint:
     file.
 
     channels: for each, mean, sd, min, max and percentiles 0.5, 50 and 99.5 over the whole volume; and over its
-    foreground. labels: name → number of voxels.
+    foreground. labels: name → number of voxels. Of a data set of findings these are the voxels of its label maps, or
+    those of the ellipsoids in the boxes.
     """
 
     name: str
@@ -113,12 +116,13 @@ def fingerprint(
     Intensities are in the unit of the files. Raises InputError that names all cases that cannot be used, or where no
     case has a labelled voxel.
     """
+    names = dict(enumerate(dataset.findings, start=1)) or dataset.labels
     measured: list[CaseFingerprint] = []
     pooled: list[list[np.ndarray]] = [[] for _ in dataset.channels]
     lows: list[list[bool]] = [[] for _ in dataset.channels]
     for case, image, reference in load_cases(dataset, cases, progress):
         array = image.numpy()
-        labels = reference.labels if reference is not None else np.zeros(array.shape[1:], dtype=np.uint8)
+        labels = _labels(dataset, reference, image)
         inside = labels > 0
         channels = []
         for number, channel in enumerate(array):
@@ -126,7 +130,7 @@ def fingerprint(
             channels.append({"whole": _statistics(channel.ravel()), "foreground": _statistics(foreground)})
             pooled[number].append(foreground[:: max(1, len(foreground) // _VOXELS_PER_CASE)])
             lows[number].append(_may_be_ct(channel))
-        counts = np.bincount(labels.ravel(), minlength=max(dataset.labels) + 1)
+        counts = np.bincount(labels.ravel(), minlength=max(names) + 1)
         grid = canonical_grid(Grid.of(image))
         measured.append(
             CaseFingerprint(
@@ -135,7 +139,7 @@ def fingerprint(
                 tuple(float(n) for n in grid.spacing),
                 is_oblique(grid),
                 tuple(channels),
-                {name: int(counts[value]) for value, name in dataset.labels.items()},
+                {name: int(counts[value]) for value, name in names.items()},
             )
         )
     if not measured:
@@ -143,9 +147,9 @@ def fingerprint(
     if not any(count for case in measured for count in case.labels.values()):
         raise InputError(
             f"None of the {len(measured)} cases of {dataset.name} has a voxel labelled "
-            f"{listed(dataset.labels.values())}; there is nothing to learn from them."
+            f"{listed(names.values())}; there is nothing to learn from them."
         )
-    absent = [name for name in dataset.labels.values() if not any(case.labels[name] for case in measured)]
+    absent = [name for name in names.values() if not any(case.labels[name] for case in measured)]
     if absent:
         warnings.warn(
             f"No training case has a voxel labelled {listed(absent)}; a model cannot learn it.",
@@ -158,6 +162,19 @@ def fingerprint(
     )
     foreground = tuple(_statistics(np.concatenate(values)) for values in pooled)
     return Fingerprint(dataset.name, tuple(measured), dataset.channels, foreground, ct)
+
+
+def _labels(dataset: Dataset, reference: Any, image: Any) -> np.ndarray:
+    """Label map (I, J, K) of a case; of findings, value n + 1 stands for class n."""
+    shape = tuple(image.shape[1:])
+    if reference is None:
+        return np.zeros(shape, dtype=np.uint8)
+    if not dataset.findings:
+        return reference.labels
+    values = [dataset.findings.index(finding.label) + 1 for finding in reference.findings]
+    if reference.instances is not None:
+        return np.array([0, *values], dtype=np.uint16)[reference.instances]
+    return draw_findings(reference.findings, values, shape, affine_of(image))
 
 
 def _statistics(values: np.ndarray) -> dict[str, float] | None:

@@ -58,5 +58,26 @@ def deal_cases(
     return tuple(tuple(sorted(part)) for part in parts)
 
 
+def given_folds(
+    folds: Mapping[str, int], patients: Mapping[str, str], count: int
+) -> tuple[tuple[str, ...], ...] | None:
+    """Names of cases in the folds that a data set brings itself (``source["folds"]``: case → number of its fold),
+    in the order of the numbers; None where those are not ``count`` folds.
+
+    patients: case → patient, of the cases that take part. A patient with cases in two folds goes into the first.
+    """
+    first: dict[str, int] = {}
+    for name, patient in patients.items():
+        if name not in folds:
+            return None
+        first[patient] = min(first.get(patient, folds[name]), folds[name])
+    numbers = sorted(set(first.values()))
+    if len(numbers) != count:
+        return None
+    return tuple(
+        tuple(sorted(name for name, patient in patients.items() if first[patient] == number)) for number in numbers
+    )
+
+
 def _hash(seed: int, name: str) -> str:
     return hashlib.sha256(f"{int(seed)}:{name}".encode()).hexdigest()

@@ -10,20 +10,31 @@ import numpy as np
 from monai.data import MetaTensor
 
 from ..errors import InputError
-from ..image import check_not_constant, check_same_geometry, ending_of, make_image, read_image
+from ..image import (
+    affine_of_itk,
+    check_affine,
+    check_not_constant,
+    check_same_geometry,
+    ending_of,
+    make_image,
+    quiet_itk,
+    read_image,
+)
 from ..pictures import can_be_color, with_channels
-from ..results import ClassReference, Segment, Segmentation, color_of, read_segmentation
+from ..results import ClassReference, FindingReference, Segment, Segmentation, color_of, read_segmentation
 from .dataset import Case, Dataset, listed
 
+Reference = Segmentation | ClassReference | FindingReference
 
-def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Segmentation | ClassReference | None]:
+
+def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Reference | None]:
     """Read one case.
 
     Returns the image (C, I, J, K), RAS affine, values as acquired, one channel for each of ``dataset.channels``; and
-    the label map on the same grid with the segments of ``dataset.labels``, or the classes that are true; None where the
-    case has no label.
+    the label map on the same grid with the segments of ``dataset.labels``, or the classes that are true, or the
+    findings; None where the case has no label.
     Raises InputError where a file cannot be read or is constant, channels and label are not on one grid, the number of
-    channels is not that of the data set, or a label value is not declared.
+    channels is not that of the data set, a label value is not declared, or a finding lies outside of the image.
     """
     image = read_case_image(case, len(dataset.channels))
     for number, channel in enumerate(image):
@@ -31,6 +42,10 @@ def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Segmentation | 
     if dataset.kind:
         known = case.classes is not None
         return image, ClassReference(dataset.classes, dataset.kind, case.classes, case.auxiliary) if known else None
+    if dataset.findings:
+        from .finding_reference import finding_reference
+
+        return image, finding_reference(case, dataset, image)
     if case.label is None:
         return image, None
     segments = [Segment(value, name, color_of(value)) for value, name in dataset.labels.items()]
@@ -41,7 +56,7 @@ def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Segmentation | 
 
 def load_cases(
     dataset: Dataset, cases: Iterable[Case], progress: Callable[[float, str], None] | None = None
-) -> Iterator[tuple[Case, MetaTensor, Segmentation | ClassReference | None]]:
+) -> Iterator[tuple[Case, MetaTensor, Reference | None]]:
     """Read cases one after the other, and tell of all that cannot be used at once, at the end.
 
     Raises InputError after the last case, with the first problem in full and the names of the others.
@@ -105,6 +120,27 @@ def labels_of_files(paths: Iterable[Path], where: str) -> dict[int, str]:
     if not taken:
         raise InputError(f"The label maps of {where} are all empty; there is nothing to learn from them.")
     return dict(sorted(taken.items()))
+
+
+def grid_of_file(path: Path) -> tuple[tuple[int, int, int], np.ndarray] | None:
+    """Size (I, J, K) and matrix voxel index → RAS mm of a volume file or picture, from its header alone.
+
+    None for DICOM and for what cannot be read: reading the voxels says better what is wrong.
+    """
+    import SimpleITK as sitk
+
+    if path.is_dir() or ending_of(path) in (".dcm", ".ima"):
+        return None
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with quiet_itk(sitk):
+            reader.ReadImageInformation()
+            size = [int(n) for n in reader.GetSize()[:3]]
+            affine = check_affine(affine_of_itk(reader), str(path))
+    except (RuntimeError, InputError):
+        return None
+    return (*size, *(1,) * (3 - len(size))), affine
 
 
 def frame_count(path: Path) -> int:

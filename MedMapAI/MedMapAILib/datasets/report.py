@@ -22,7 +22,9 @@ class DataReport:
     """Measurements of the cases that could be read, one entry a case, and what is wrong with the others.
 
     sizes: (I, J, K) voxels. spacings: mm. intensities: 1st and 99th percentile. volumes_ml: segment → volume in
-    each case. classes: class → number of its cases. kind: of target; empty for label maps. patients: how many.
+    each case. classes: class → number of its cases, or, of a data set of findings, of its findings. kind: of target;
+    empty for label maps. patients: how many. findings: their diameters, mm; None for other data. per_scan: how many
+    findings each case has. ignored, synthetic: numbers of such findings. notes: what the data set says of itself.
     """
 
     name: str
@@ -35,6 +37,11 @@ class DataReport:
     intensities: list[tuple[float, float]] = field(default_factory=list)
     volumes_ml: dict[str, list[float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    findings: list[float] | None = None
+    per_scan: list[int] = field(default_factory=list)
+    ignored: int = 0
+    synthetic: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def html(self) -> str:
@@ -49,8 +56,13 @@ class DataReport:
             ]
             if self.kind:
                 rows[:0] = [("Target", self.kind), ("Patients", str(self.patients))]
+            if self.findings is not None:
+                rows[:0] = self._finding_rows()
             lines.append(_table(rows))
-            lines.append(_table(self._class_rows() if self.kind else self._segment_rows(), head=True))
+            counted = bool(self.kind) or self.findings is not None
+            lines.append(_table(self._class_rows() if counted else self._segment_rows(), head=True))
+        if self.notes:
+            lines.append(f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in self.notes)}</ul>")
         if self.problems:
             more = len(self.problems) - _MOST_PROBLEMS
             items = [f"<li>{escape(text)}</li>" for text in self.problems[:_MOST_PROBLEMS]]
@@ -68,9 +80,25 @@ class DataReport:
         return rows
 
     def _class_rows(self) -> list[tuple[str, ...]]:
-        rows = [("Class", "cases", "share")]
+        of_findings = self.findings is not None
+        whole = max(sum(self.classes.values()), 1) if of_findings else len(self.sizes)
+        rows = [("Class", "findings" if of_findings else "cases", "share")]
         for name, count in self.classes.items():
-            rows.append((name, str(count), f"{100 * count / len(self.sizes):.1f} %"))
+            rows.append((name, str(count), f"{100 * count / whole:.1f} %"))
+        return rows
+
+    def _finding_rows(self) -> list[tuple[str, str]]:
+        without = sum(not number for number in self.per_scan)
+        rows = [
+            ("Patients", str(self.patients)),
+            ("Findings", f"{len(self.findings)} in {len(self.per_scan)} scans, {without} of which have none"),
+        ]
+        if self.findings:
+            rows.append(("Findings a scan", _ranges([(number,) for number in self.per_scan], "", "g")))
+            rows.append(("Diameter, mm", _ranges([(diameter,) for diameter in self.findings], "", ".3g")))
+        for count, what in ((self.ignored, "neither a hit nor a miss"), (self.synthetic, "synthetic")):
+            if count:
+                rows.append((f"{what[0].upper()}{what[1:]}", f"{count} findings"))
         return rows
 
 
@@ -93,13 +121,16 @@ def measure_dataset(
 
     dataset = open_dataset(path, labels=labels or None, options=options)
     report = DataReport(name or dataset.name, cases=len(dataset.cases), kind=dataset.kind)
-    report.classes = dict.fromkeys(dataset.classes, 0)
+    report.classes = dict.fromkeys(dataset.strata, 0)
+    report.notes = tuple(dataset.source.get("notes", ()))
+    report.findings = [] if dataset.findings else None
     usable = []
     for number, case in enumerate(dataset.cases):
         if progress is not None:
             progress(number / len(dataset.cases), f"reading case {number + 1} of {len(dataset.cases)}")
         if not case.labelled:
-            report.problems.append(f"{case.name} has no {'class' if dataset.kind else 'labels'} and is left out.")
+            what = {"classification": "class", "detection": "findings"}.get(dataset.task, "labels")
+            report.problems.append(f"{case.name} has no {what} and is left out.")
             continue
         try:
             image, reference = load_case(case, dataset)
@@ -111,6 +142,14 @@ def measure_dataset(
         report.sizes.append(tuple(voxels.shape[1:]))
         report.spacings.append(tuple(np.linalg.norm(affine_of(image)[:3, :3], axis=0)))
         report.intensities.append(tuple(np.percentile(voxels, [1, 99])))
+        if dataset.findings:
+            report.per_scan.append(len(reference.findings))
+            report.ignored += len(reference.ignored)
+            for finding in reference.findings:
+                report.classes[finding.label] += 1
+                report.findings.append(finding.diameter_mm)
+                report.synthetic += finding.synthetic
+            continue
         if dataset.kind:
             for each in reference.names:
                 report.classes[each] += 1
@@ -120,7 +159,8 @@ def measure_dataset(
         if not reference.labels.any():
             report.problems.append(f"The labels of {case.name} are empty.")
     report.patients = len({case.patient for case in usable})
-    report.problems += [f"There is no case of {each}." for each, count in report.classes.items() if not count]
+    what = "finding" if dataset.findings else "case"
+    report.problems += [f"There is no {what} of {each}." for each, count in report.classes.items() if not count]
     for group in find_duplicates(usable):
         report.problems.append(f"The same voxels under several names, kept together in the split: {', '.join(group)}.")
     return report

@@ -52,18 +52,18 @@ def make_split(
 
     validation, test: share of the cases, 0 to <1. All cases of a patient, and all cases with the same voxels, go into
     the same part. The draw depends on the seed and the patients' identifiers alone: not on the order of files, the
-    platform or the version of a library. Where the data set brings its own parts (column split of a table), those are
-    taken, and only a validation part that is missing is drawn from the training cases. Of cases with classes each part
-    gets its share of every class, as nearly as patients allow. Raises InputError where the shares are wrong, there are
-    too few patients, a patient lies in two given parts, a class is missing from training, or the same image has
-    different labels.
+    platform or the version of a library. Where the data set brings its own parts (column split of a table, fold of
+    LUNA16), those are taken, and only a validation part that is missing is drawn from the training cases. Of cases with
+    classes, or with findings of classes, each part gets its share of every class and of the scans without findings, as
+    nearly as patients allow. Raises InputError where the shares are wrong, there are too few patients, a patient lies
+    in two given parts, a class is missing from training, or the same image has different labels.
     """
     _check_fractions(validation, test)
     if not dataset.cases:
         raise InputError(f"The data set {dataset.name} has no cases to split.")
     duplicates = find_duplicates(dataset.cases, dataset.name, progress)
     check_labels_agree(dataset, duplicates)
-    classes = {case.name: case.classes or () for case in dataset.cases} if dataset.classes else None
+    classes = {case.name: dataset.strata_of(case) for case in dataset.cases} if dataset.strata else None
     given: dict[str, str] = dataset.source.get("split", {})
     alone = {case.name: case.patient for case in dataset.cases}
     together = merged_patients(alone, duplicates)
@@ -168,20 +168,24 @@ def _with_classes_checked(split: Split, dataset: Dataset) -> Split:
     """The split with a note on each class that a part lacks. InputError where training lacks one, or there is only one
     in it.
     """
-    if not dataset.classes:
+    if not dataset.strata:
         return split
-    classes = {case.name: case.classes or () for case in dataset.cases}
+    classes = {case.name: dataset.strata_of(case) for case in dataset.cases}
+    # A class of findings can be declared that the data at hand do not hold.
+    anywhere = {number for own in classes.values() for number in own} if dataset.findings else set()
     notes = list(split.notes)
     for part in PARTS:
         names = getattr(split, part)
         there = {number for name in names for number in classes[name]}
-        missing = [name for number, name in enumerate(dataset.classes) if number not in there]
-        if part == "train" and missing:
+        missing = [name for number, name in enumerate(dataset.strata) if number not in there]
+        nowhere = bool(anywhere) and not {dataset.strata.index(name) for name in missing} & anywhere
+        if part == "train" and missing and not nowhere:
             raise InputError(
                 f"The training part of {dataset.name} has no case of {listed(missing)}; add some, move some there, or "
                 "leave the class out."
             )
-        notes += [f"The {part} part has no case of {name}, {_WITHOUT_CLASS}" for name in missing if names]
+        what = "finding" if dataset.findings else "case"
+        notes += [f"The {part} part has no {what} of {name}, {_WITHOUT_CLASS}" for name in missing if names]
     return replace(split, notes=tuple(notes))
 
 

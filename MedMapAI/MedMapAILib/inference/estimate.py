@@ -8,12 +8,13 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Estimate:
     """windows: that go through the network. window: voxels. seconds: until the end, or None before a window was
-    measured. memory_bytes: at the peak, beyond what is in use already. notes: what was changed to make it fit."""
+    measured. memory_bytes: at the peak, beyond what is in use already; None where it is not known. notes: what was
+    changed to make it fit."""
 
     windows: int
     window: tuple[int, int, int]
     seconds: float | None
-    memory_bytes: int
+    memory_bytes: int | None
     notes: tuple[str, ...] = ()
 
     @property
@@ -23,6 +24,8 @@ class Estimate:
         parts = [f"{self.windows} window{'s' if self.windows != 1 else ''} of {size}"]
         if self.seconds is not None:
             parts.append(f"about {_duration(self.seconds)}")
+        if self.memory_bytes is None:
+            return ", ".join(parts)
         megabytes = self.memory_bytes / 2**20
         parts.append(f"{megabytes / 1024:.1f} GB of memory" if megabytes > 512 else f"{megabytes:.0f} MB of memory")
         return ", ".join(parts)

@@ -12,11 +12,11 @@ from ..datasets import Case, Dataset
 from ..datasets.duplicates import content_hash
 from ..datasets.loading import load_case
 from ..errors import InputError
-from .opening import Predictor, WholeImagePredictor
+from .opening import AnyPredictor
 
 
 def evaluate_cases(
-    predictor: Predictor | WholeImagePredictor,
+    predictor: AnyPredictor,
     dataset: Dataset,
     cases: Iterable[Case],
     progress: Callable[[float, str], None] | None = None,
@@ -27,7 +27,8 @@ def evaluate_cases(
     …}}``: mean over cases with its 95 % bootstrap interval; of a classification the value over all cases, its interval
     over patients, and "confusion" and "curves" besides. A metric per segment is named "segment: metric"; without a
     segment it is the mean over segments. Values that are not defined for a case (a distance to a segment that is
-    absent) are null and left out of the mean; "cases" counts those that went in.
+    absent) are null and left out of the mean; "cases" counts those that went in. Of a detection likewise the values over
+    all scans, their intervals over patients, and "curves".
     """
     cases = list(cases)
     rows: list[dict[str, Any]] = []
@@ -45,14 +46,21 @@ def evaluate_cases(
 
 def check_answers(bundle: Bundle, dataset: Dataset) -> None:
     """Raise InputError where a data set does not hold what the model answers."""
-    classes = bundle.info.classes
-    if (classes is None) != (not dataset.kind):
-        what = "label maps" if classes is not None else "classes"
-        raise InputError(f"{dataset.name} is a data set of {what}, and {bundle.info.name} is for {bundle.info.task}.")
+    if dataset.task != bundle.info.task:
+        raise InputError(
+            f"{dataset.name} is a data set for {dataset.task}, and {bundle.info.name} is a model for "
+            f"{bundle.info.task}."
+        )
+    classes, findings = bundle.info.classes, bundle.info.findings
     if classes is not None and (classes.names, classes.kind) != (dataset.classes, dataset.kind):
         raise InputError(
             f"{dataset.name} has the classes {', '.join(dataset.classes)} ({dataset.kind}), and the model "
             f"{bundle.info.name} tells apart {', '.join(classes.names)} ({classes.kind}); name them in that order."
+        )
+    if findings is not None and findings.names != dataset.findings:
+        raise InputError(
+            f"{dataset.name} has findings of the classes {', '.join(dataset.findings)}, and the model "
+            f"{bundle.info.name} finds {', '.join(findings.names)}; name them alike."
         )
 
 
@@ -60,6 +68,8 @@ def dataset_options(bundle: Bundle, path: str | Path, settings: Iterable[str] = 
     """How to open a data set as the model's own was opened, for ``open_dataset``: its classes, and for a table its
     columns, as far as the table has them. settings: "key=value", over these; lists are separated by commas."""
     classes = bundle.info.classes
+    if bundle.info.findings is not None:
+        return {"classes": list(bundle.info.findings.names)} | _settings_for_findings(settings)
     if classes is None:
         return {}
     stored = bundle.train["config"]["dataset"]
@@ -80,6 +90,20 @@ def dataset_options(bundle: Bundle, path: str | Path, settings: Iterable[str] = 
         if not equals or key not in ("image_column", "image_folder", "class_column", "class_columns", "patient_column"):
             raise InputError(f"--set {setting} is not of the form key=value with a key of section [dataset].")
         options[key] = value.split(",") if key == "class_columns" else value
+    return options
+
+
+#: Settings of section [dataset] in which a data set of findings may differ from the one that was trained on.
+_OF_FINDINGS = ("annotations", "excluded", "seriesuids", "subsets", "consensus", "frame")
+
+
+def _settings_for_findings(settings: Iterable[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or key not in _OF_FINDINGS:
+            raise InputError(f"--set {setting} is not of the form key=value with one of {', '.join(_OF_FINDINGS)}.")
+        options[key] = value.split(",") if key == "subsets" else float(value) if key == "consensus" else value
     return options
 
 

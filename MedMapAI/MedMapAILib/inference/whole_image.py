@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 
@@ -127,8 +128,20 @@ class WholeImagePredictor:
         notes = (*image.meta.get("notes", ()), *result.notes, f"Computed on {self.device_description}.")
         return replace(result, notes=notes)
 
+    def probabilities(self, parts: Sequence[tuple[MetaTensor, Sequence[float]]], batch: int = 32) -> np.ndarray:
+        """Probabilities (N, K) of many small parts of images at once, each with the middle of its crop, RAS mm.
+
+        Neither the operating point nor what is familiar is looked at.
+        """
+        rows = []
+        for start in range(0, len(parts), batch):
+            framed = [self.task.inference_transform(part, center) for part, center in parts[start : start + batch]]
+            logits, _ = self._answer(torch.cat([self.task.network_input(each) for each in framed]))
+            rows.append(self.task.chances(logits))
+        return np.concatenate(rows) if rows else np.zeros((0, len(self.task.classes.names)))
+
     def _answer(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and embedding of (1, C, *S), the mean over mirrored images."""
+        """Logits and embeddings of (B, C, *S), the mean over mirrored images."""
         logits, embeddings = [], []
         with torch.inference_mode(), self._autocast():
             for number in range(self.passes):

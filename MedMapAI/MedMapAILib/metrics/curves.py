@@ -1,4 +1,4 @@
-"""Points of ROC, precision-recall and reliability curves, as lists that JSON and plots take."""
+"""Points of ROC, FROC, precision-recall and reliability curves, as lists that JSON and plots take."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ def roc_curve_points(scores: Any, positive: Any) -> dict[str, list[float]]:
     hits, misses, thresholds = _counts(scores, positive)
     if not hits[-1] or not misses[-1]:
         raise InputError("A ROC curve needs positive and negative cases, and one of them is missing.")
-    bends = (np.diff(hits, 2) != 0) | (np.diff(misses, 2) != 0)
-    kept = np.concatenate([[True], bends, [True]])
+    kept = _bends(hits, misses)
     return {
         "false_positive_rate": (misses / misses[-1])[kept].tolist(),
         "true_positive_rate": (hits / hits[-1])[kept].tolist(),
@@ -36,19 +35,43 @@ def roc_curve_points(scores: Any, positive: Any) -> dict[str, list[float]]:
     }
 
 
-def precision_recall_points(scores: Any, positive: Any) -> dict[str, list[float]]:
+def froc_points(scores: Any, hit: Any, *, findings: int, scans: int) -> dict[str, list[float]]:
+    """The FROC curve from (0, 0): lists "false_positives_per_scan", "sensitivity" and "threshold".
+
+    scores: (N,) of the findings that were hit and of the false positives. hit: (N,), which of them are the former.
+    findings: all there are, those that nothing hit included. scans: all, those without any mark included. Points within
+    a straight line are left out. Where nothing was marked the curve is the point (0, 0), of threshold 1.
+    Raises InputError where there are no findings or no scans.
+    """
+    if findings < 1 or scans < 1:
+        raise InputError("A FROC curve needs scans and findings, and there are none.")
+    if not len(scores):
+        return {"false_positives_per_scan": [0.0], "sensitivity": [0.0], "threshold": [1.0]}
+    hits, misses, thresholds = _counts(scores, hit)
+    kept = _bends(hits, misses)
+    return {
+        "false_positives_per_scan": (misses / scans)[kept].tolist(),
+        "sensitivity": (hits / findings)[kept].tolist(),
+        "threshold": thresholds[kept].tolist(),
+    }
+
+
+def precision_recall_points(scores: Any, positive: Any, positives: int | None = None) -> dict[str, list[float]]:
     """The precision-recall curve of one class: lists "recall", "precision" and "threshold", from recall 0 to 1.
 
-    Arguments as ``roc_curve_points``. The first point, at recall 0, is precision 1, as scikit-learn has it. Of points
-    of one recall the first is kept, whose precision is highest. Raises InputError where there are no positive cases.
+    Arguments as ``roc_curve_points``. positives: how many positive cases there are, where some have no score at all
+    (findings that nothing hit), so that the curve ends before recall 1. The first point, at recall 0, is precision 1,
+    as scikit-learn has it. Of points of one recall the first is kept, whose precision is highest.
+    Raises InputError where there are no positive cases.
     """
     hits, misses, thresholds = _counts(scores, positive)
     if not hits[-1]:
         raise InputError("A precision-recall curve needs positive cases, and there are none.")
+    positives = hits[-1] if positives is None else positives
     kept = np.concatenate([[True], np.diff(hits) > 0])
     precision = np.concatenate([[1.0], hits[1:] / (hits[1:] + misses[1:])])
     return {
-        "recall": (hits / hits[-1])[kept].tolist(),
+        "recall": (hits / positives)[kept].tolist(),
         "precision": precision[kept].tolist(),
         "threshold": thresholds[kept].tolist(),
     }
@@ -105,13 +128,13 @@ def classification_curves(
         if (kind == "binary" and k == 0) or not positives:
             continue
         hits, found = int((true & called)[:, k].sum()), int(called[:, k].sum())
-        points = _thinned(precision_recall_points(p[:, k], true[:, k]), at_most)
+        points = thinned(precision_recall_points(p[:, k], true[:, k]), at_most)
         if kind in ("binary", "multi-label") and found:
             points["operating_point"] = [hits / positives, hits / found]
         curves["precision_recall"][name] = points
         if positives == len(p):
             continue
-        points = _thinned(roc_curve_points(p[:, k], true[:, k]), at_most)
+        points = thinned(roc_curve_points(p[:, k], true[:, k]), at_most)
         if kind in ("binary", "multi-label"):
             points["operating_point"] = [(found - hits) / (len(p) - positives), hits / positives]
         curves["roc"][name] = points
@@ -121,13 +144,18 @@ def classification_curves(
     return curves
 
 
-def _thinned(points: dict[str, list[float]], at_most: int) -> dict[str, Any]:
+def thinned(points: dict[str, list[float]], at_most: int = 1000) -> dict[str, Any]:
     """Points at even steps, with the first and the last, where there are more."""
     length = len(points["threshold"])
     if length <= at_most:
         return dict(points)
     kept = np.linspace(0, length - 1, max(2, at_most)).round().astype(int)
     return {name: [values[i] for i in kept] for name, values in points.items()}
+
+
+def _bends(hits: np.ndarray, misses: np.ndarray) -> np.ndarray:
+    """Which points (L,) are ends, or lie off the straight line between their neighbors."""
+    return np.concatenate([[True], (np.diff(hits, 2) != 0) | (np.diff(misses, 2) != 0), [True]])
 
 
 def _counts(scores: Any, positive: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

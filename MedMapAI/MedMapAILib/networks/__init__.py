@@ -3,7 +3,9 @@
 A network for segmentation maps (B, C, *S) to logits (B, K, *S), for two or three spatial axes whose sizes are multiples
 of ``size_divisor``. While it trains with deep supervision it gives a list of logits, from fine to coarse, each at its
 own resolution. A network for classification maps (B, C, *S) to logits (B, O), for any size; it is a
-``classifier.Classifier``. An ensemble of them gives a list of logits, one a member, while it trains.
+``classifier.Classifier``. An ensemble of them gives a list of logits, one a member, while it trains. A network for
+detection maps (B, C, *S), any size, to losses while it trains and to boxes when it runs; it is a
+``detection.detector.Detector``, and its output channels are the classes that it finds.
 
 A family's file has three functions: ``definition`` (the network for inference as a MONAI bundle writes it down),
 ``build`` (the same network, made to be trained) and ``size_divisor``; the keyword arguments of ``build`` that have
@@ -44,12 +46,26 @@ _CLASSIFICATION: dict[str, tuple[str, dict[str, Any]]] = {
     "densenet169": ("densenet", {"depth": 169}),
     "unet-encoder": ("encoder_classifier", {}),
 }
-_FILES = _SEGMENTATION | _CLASSIFICATION
+_DETECTION: dict[str, tuple[str, dict[str, Any]]] = {
+    "retinanet": ("detection.retinanet", {}),
+    "fast-rcnn": ("detection.fast_rcnn", {}),
+    "faster-rcnn": ("detection.faster_rcnn", {}),
+    "mask-rcnn": ("detection.mask_rcnn", {}),
+}
+_FILES = _SEGMENTATION | _CLASSIFICATION | _DETECTION
 
 #: What a bundle's ``network_def`` may name as ``_target_``.
 TARGETS = frozenset(
     {
         "MedMapAILib.networks.densenet.DenseNet",
+        "MedMapAILib.networks.detection.fast_rcnn_2d.FastRCNN2D",
+        "MedMapAILib.networks.detection.fast_rcnn_3d.FastRCNN3D",
+        "MedMapAILib.networks.detection.faster_rcnn_2d.FasterRCNN2D",
+        "MedMapAILib.networks.detection.faster_rcnn_3d.FasterRCNN3D",
+        "MedMapAILib.networks.detection.mask_rcnn_2d.MaskRCNN2D",
+        "MedMapAILib.networks.detection.mask_rcnn_3d.MaskRCNN3D",
+        "MedMapAILib.networks.detection.retinanet_2d.RetinaNet2D",
+        "MedMapAILib.networks.detection.retinanet_3d.RetinaNet3D",
         "MedMapAILib.networks.encoder_classifier.EncoderClassifier",
         "MedMapAILib.networks.ensemble.Ensemble",
         "MedMapAILib.networks.fcn.FCN",
@@ -68,7 +84,7 @@ def build(name: str, *, spatial_dims: int, in_channels: int, out_channels: int, 
     """A new network with random weights (from torch's global generator), float32, on the CPU, in training mode.
 
     spatial_dims: 2 or 3. in_channels: of the image. out_channels: background and one a segment; of a
-    classifier as many logits as its kind of target needs.
+    classifier as many logits as its kind of target needs; of a detector the classes of findings.
     options: see the ``build`` function of the family's file; lists as read from JSON or TOML are fine.
     Raises InputError for an unknown name or option, listing what there is, and for a value that makes no network.
     """
@@ -112,7 +128,8 @@ def options_of(name: str) -> dict[str, Any]:
 #: Name → builder, for each task and for all.
 SEGMENTATION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _SEGMENTATION}
 CLASSIFICATION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _CLASSIFICATION}
-NETWORKS: dict[str, Callable[..., nn.Module]] = SEGMENTATION | CLASSIFICATION
+DETECTION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _DETECTION}
+NETWORKS: dict[str, Callable[..., nn.Module]] = SEGMENTATION | CLASSIFICATION | DETECTION
 
 
 def _family(name: str) -> ModuleType:
@@ -133,6 +150,7 @@ def _checked(name: str, spatial_dims: int, options: dict[str, Any]) -> ModuleTyp
 
 __all__ = [
     "CLASSIFICATION",
+    "DETECTION",
     "NETWORKS",
     "SEGMENTATION",
     "TARGETS",

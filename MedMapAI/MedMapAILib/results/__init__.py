@@ -12,6 +12,15 @@ from .classification import (
     check_writable_classification,
     write_classification,
 )
+from .detection import (
+    STATES,
+    Detections,
+    Finding,
+    FindingClasses,
+    FindingMask,
+    FindingReference,
+    finding_of_sphere,
+)
 from .segmentation import (
     Segment,
     Segmentation,
@@ -29,10 +38,16 @@ from .segmentation import (
 
 __all__ = [
     "KINDS",
+    "STATES",
     "ClassReference",
     "Classes",
     "Classification",
+    "Detections",
     "Familiarity",
+    "Finding",
+    "FindingClasses",
+    "FindingMask",
+    "FindingReference",
     "Saliency",
     "Segment",
     "Segmentation",
@@ -40,6 +55,7 @@ __all__ = [
     "check_writable_segmentation",
     "color_of",
     "declared_labels",
+    "finding_of_sphere",
     "label_type",
     "on_grid",
     "read_segmentation",

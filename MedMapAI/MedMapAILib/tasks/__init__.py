@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from ..errors import InputError
 from .classification import ClassificationTask
+from .detection import DetectionTask
 from .segmentation import SegmentationTask
 from .task import Task
 
-TASKS: dict[str, type[Task]] = {"classification": ClassificationTask, "segmentation": SegmentationTask}
+TASKS: dict[str, type[Task]] = {
+    "classification": ClassificationTask,
+    "detection": DetectionTask,
+    "segmentation": SegmentationTask,
+}
 
 
 def task_class(name: str) -> type[Task]:

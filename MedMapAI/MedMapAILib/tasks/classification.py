@@ -45,6 +45,8 @@ class ClassificationTask:
     networks = NETWORKS
     losses = LOSSES
     key_metric = "auc"
+    windows = "none"
+    calibrates = False
 
     def __init__(self, plan: Plan, answers: Classes, options: dict):
         self.plan, self.classes = plan, answers
@@ -154,8 +156,9 @@ class ClassificationTask:
             self._scale = torch.from_numpy(np.nanmean(numbers, axis=0)), torch.from_numpy(spread)
         return build_classification_loss(settings["name"], kind=self.classes.kind, counts=counts, **options)
 
-    def training_loss(self, loss: Callable, outputs: Any, batch: dict) -> torch.Tensor:
-        """outputs: logits (B, O), or a list of them, one a member of an ensemble: each learns on its own."""
+    def training_loss(self, loss: Callable, network: torch.nn.Module, batch: dict) -> torch.Tensor:
+        """network: gives logits (B, O), or a list of them, one a member of an ensemble: each learns on its own."""
+        outputs = network(batch["image"])
         members = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         return sum(self._member_loss(loss, member, batch) for member in members) / len(members)
 
@@ -231,6 +234,10 @@ class ClassificationTask:
         )
         return concluded
 
+    def calibrate(self, results: Sequence[Any], references: Sequence[Any], settings: dict) -> dict:
+        """Nothing more than ``conclude`` found."""
+        return {}
+
     def predict(
         self,
         network: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
@@ -239,8 +246,7 @@ class ClassificationTask:
     ) -> Classification:
         """network: (1, C, *S) → logits (1, O) and embedding (1, E). image: (C, I, J, K), as acquired."""
         logits, embedding = network(self.network_input(self.inference_transform(image, center)))
-        logits = logits[:, : self.classes.outputs].float().cpu()
-        chances = probabilities(logits / self._temperature, self.classes.kind).numpy()
+        chances = self.chances(logits)
         called = calls(chances, self.classes.kind, self._thresholds)[0]
         familiarity = None
         if self._familiarity:
@@ -254,6 +260,11 @@ class ClassificationTask:
             called=tuple(name for name, yes in zip(self.classes.names, called, strict=True) if yes),
             familiarity=familiarity,
         )
+
+    def chances(self, logits: torch.Tensor) -> np.ndarray:
+        """Calibrated probabilities (B, K) from logits (B, O)."""
+        logits = logits[:, : self.classes.outputs].float().cpu()
+        return probabilities(logits / self._temperature, self.classes.kind).numpy()
 
     def score_of(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """What a saliency map of a class explains: logits (1, O) → the log odds of the class."""

@@ -39,6 +39,8 @@ class SegmentationTask:
     networks = NETWORKS
     losses = LOSSES
     key_metric = "dice"
+    windows = "blended"
+    calibrates = False
 
     def __init__(self, plan: Plan, segments: tuple[Segment, ...], options: dict):
         self.plan = plan
@@ -109,8 +111,9 @@ class SegmentationTask:
         """The image on the model grid."""
         return to_model_grid(image, self.plan)
 
-    def training_loss(self, loss: Callable, outputs: Any, batch: dict) -> torch.Tensor:
-        """outputs: logits (B, K, *S), or a list of them from fine to coarse. batch["label"]: (B, 1, *S)."""
+    def training_loss(self, loss: Callable, network: torch.nn.Module, batch: dict) -> torch.Tensor:
+        """network: gives logits (B, K, *S), or a list of them from fine to coarse. batch["label"]: (B, 1, *S)."""
+        outputs = network(batch["image"])
         if isinstance(outputs, (list, tuple)):
             return deep_supervision(loss, outputs, batch["label"])
         return loss(outputs, batch["label"])
@@ -142,6 +145,10 @@ class SegmentationTask:
 
     def conclude(self, network: Any, training: Sequence[dict], validation: Sequence[dict], settings: dict) -> dict:
         """Nothing: the weights say it all."""
+        return {}
+
+    def calibrate(self, results: Sequence[Any], references: Sequence[Any], settings: dict) -> dict:
+        """Nothing."""
         return {}
 
     def predict(self, network: StreamingNetwork, image: MetaTensor) -> Segmentation:

@@ -12,8 +12,12 @@ from monai.data import MetaTensor
 from ..plan import Plan
 
 #: A network that takes images on the model grid: ``logits = network(image)``. Of a segmentation it takes a whole volume
-#: (1, C, *S) and gives (1, K, *S), in windows that it lays itself; of a classification (B, C, *S) → (B, O).
+#: (1, C, *S) and gives (1, K, *S), in windows that it lays itself; of a classification (B, C, *S) → (B, O); of a
+#: detection a whole volume (1, C, I, J, K) → FoundBoxes.
 Network = Callable[[torch.Tensor], torch.Tensor]
+
+#: One value a voxel: windows are "blended". Boxes: they are "joined". A network that sees an image at once: "none".
+WINDOWS = ("blended", "joined", "none")
 
 
 class Task(Protocol):
@@ -29,9 +33,13 @@ class Task(Protocol):
     losses: dict[str, Any]
     #: The metric (higher is better) by which checkpoints are compared, for example "dice".
     key_metric: str
+    #: How what a network says of the windows of a volume becomes one answer before the task sees it: one of WINDOWS.
+    windows: str
+    #: Whether ``calibrate`` has something to do.
+    calibrates: bool
 
     def __init__(self, plan: Plan, answers: Any, options: dict):
-        """answers: segments (a tuple of Segment) or Classes. options: of inference and evaluation."""
+        """answers: segments (a tuple of Segment), Classes or FindingClasses. options: of inference and evaluation."""
 
     @property
     def output_channels(self) -> int:
@@ -52,8 +60,8 @@ class Task(Protocol):
     def build_loss(self, settings: dict, cases: Sequence[dict]) -> Callable:
         """The loss of section [loss] of a configuration; cases: prepared, of which some losses count classes."""
 
-    def training_loss(self, loss: Callable, outputs: Any, batch: dict) -> torch.Tensor:
-        """The loss of a batch, a scalar."""
+    def training_loss(self, loss: Callable, network: torch.nn.Module, batch: dict) -> torch.Tensor:
+        """The loss of a batch, a scalar, by a network in training mode."""
 
     def validate(
         self, network: Network, loss: Callable, cases: Sequence[dict], device: torch.device
@@ -63,6 +71,10 @@ class Task(Protocol):
     def conclude(self, network: Any, training: Sequence[dict], validation: Sequence[dict], settings: dict) -> dict:
         """What a finished network needs beside its weights (a calibration, an operating point), as JSON takes it; it
         joins the options of the task."""
+
+    def calibrate(self, results: Sequence[Any], references: Sequence[Any], settings: dict) -> dict:
+        """The same, of what can only be told from whole results on the validation part; ``calibrates`` says whether
+        there is such a thing, because these results take their time."""
 
     def predict(self, network: Any, image: MetaTensor) -> Any:
         """The result, on the grid of the image."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..results import Classes
+from ..results import Classes, FindingClasses
 
 
 def model_card(
     model: dict[str, Any],
     *,
-    answers: tuple | Classes,
+    answers: tuple | Classes | FindingClasses,
     data: dict[str, Any],
     training: dict[str, Any],
     summary: dict[str, Any],
 ) -> str:
     """Write the card of a trained model as Markdown.
 
-    model: section [model] of the configuration. answers: segments or classes. data: "name", "train", "validation",
+    model: section [model] of the configuration. answers: segments, classes or classes of findings. data: "name", "train", "validation",
     "test" (numbers of cases), "evaluated" (which part the metrics are of), "duplicates" (a sentence). training:
     "network", "parameters", "epochs", "seed", "device", "minutes", "selection" (a sentence).
     summary: as ``evaluate_cases`` gives it.
@@ -43,7 +43,7 @@ def model_card(
         "",
         f"Measured on the {data['evaluated']} part of {data['name']}: {data[data['evaluated']]} cases that were not "
         "trained on. "
-        f"{training['selection']} {_WHAT_NUMBERS[isinstance(answers, Classes)]}",
+        f"{training['selection']} {_WHAT_NUMBERS[type(answers)]}",
         "",
         "| metric | mean | 95 % interval | cases |",
         "|---|---|---|---|",
@@ -68,15 +68,20 @@ def model_card(
     return "\n".join(lines)
 
 
-#: By whether the answers are classes.
+#: By what the answers are.
 _WHAT_NUMBERS = {
-    False: "Mean over cases with its 95 % bootstrap interval; distances in mm, volumes in mL.",
-    True: "With 95 % bootstrap intervals over patients, at the operating point stored with the model.",
+    tuple: "Mean over cases with its 95 % bootstrap interval; distances in mm, volumes in mL.",
+    Classes: "With 95 % bootstrap intervals over patients, at the operating point stored with the model.",
+    FindingClasses: "With 95 % bootstrap intervals over patients; a finding is hit by a center nearer to its own than "
+    "its radius, and froc is the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a scan, as in "
+    "LUNA16. Precision, recall, F1 and false positives per scan are those at the operating point stored with the model.",
 }
 
 
-def _answers(answers: tuple | Classes) -> list[str]:
+def _answers(answers: tuple | Classes | FindingClasses) -> list[str]:
     if isinstance(answers, Classes):
         listed = [f"{number}. {name}" for number, name in enumerate(answers.names, start=1)]
         return ["## What it tells apart", "", f"A {answers.kind} classification:", "", *listed]
+    if isinstance(answers, FindingClasses):
+        return ["## What it finds", "", *(f"- {name}" for name in answers.names)]
     return ["## What it finds", "", "| label | segment |", "|---|---|", *(f"| {s.value} | {s.name} |" for s in answers)]

@@ -33,6 +33,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "patient_column": None,
         "classes": [],
         "target": None,
+        "annotations": None,
+        "excluded": None,
+        "seriesuids": None,
+        "subsets": [],
+        "consensus": 0.5,
+        "frame": None,
+        "proposals": None,
     },
     "split": {"file": None, "validation": 0.2, "test": 0.0, "seed": 0},
     "plan": {"file": None},
@@ -107,12 +114,21 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weighting": "gaussian",
         "mirror_axes": [],
         "keep_largest": False,
+        "nms": 0.2,
+        "candidates": 100,
+    },
+    "false_positives": {
+        "models": [],
+        "recipe": None,
+        "per_scan": 20,
+        "crop_mm": 64.0,
     },
     "evaluation": {
         "surface_tolerance_mm": 1.0,
-        "operating_point": "youden",
+        "operating_point": None,
         "sensitivity": 0.95,
         "operating_copies": 0,
+        "false_positives_per_scan": 1.0,
     },
     "model": {
         "name": None,
@@ -130,19 +146,35 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
+#: Settings that name files.
+PLACES = (
+    ("dataset", "path"),
+    ("dataset", "annotations"),
+    ("dataset", "excluded"),
+    ("dataset", "seriesuids"),
+    ("dataset", "proposals"),
+    ("split", "file"),
+    ("plan", "file"),
+    ("transfer", "weights"),
+    ("false_positives", "models"),
+    ("false_positives", "recipe"),
+)
 #: What may differ between a run and its resumption without changing the result: keys of [training], whole sections.
 _HARMLESS_KEYS = {"device", "workers", "checkpoint_minutes", "memory_gb"}
-_HARMLESS_SECTIONS = {"model", "evaluation", "inference"}
+_HARMLESS_SECTIONS = {"model", "evaluation", "inference", "false_positives"}
 #: What is chosen where a configuration says nothing, by task.
 _TASK_DEFAULTS = {
     "segmentation": {"network": "unet", "loss": "dice-ce"},
     "classification": {"network": "resnet18", "loss": "cross-entropy"},
+    "detection": {"network": "retinanet", "loss": "detector"},
 }
+#: How an operating point can be chosen, by task; the first is the default.
+_RULES = {"classification": ("youden", "youden-plateau", "sensitivity"), "detection": ("f1", "false-positives")}
 #: Sections whose further keys belong to somebody else, who checks them: the network, the loss, the plan.
 _OPEN_SECTIONS = {"network", "loss", "plan"}
 _CHOICES = {
     ("task", "name"): tuple(_TASK_DEFAULTS),
-    ("evaluation", "operating_point"): ("youden", "youden-plateau", "sensitivity"),
+    ("evaluation", "operating_point"): (None, "youden", "youden-plateau", "sensitivity", "f1", "false-positives"),
     ("transfer", "inflate"): ("mean", "center"),
     ("dataset", "target"): (None, "binary", "single-label", "multi-label", "ordinal"),
     ("inference", "weighting"): ("gaussian", "constant"),
@@ -184,10 +216,12 @@ def read_config(path: str | Path, settings: list[str] | None = None) -> dict[str
     for setting in settings or []:
         _set(config, setting)
     config = complete_config(config, where=str(path))
-    places = (("dataset", "path"), ("split", "file"), ("plan", "file"), ("transfer", "weights"))
-    for section, key in places:
-        if config[section][key]:
-            config[section][key] = _locate(str(config[section][key]), path.parent)
+    for section, key in PLACES:
+        value = config[section][key]
+        if isinstance(value, list):
+            config[section][key] = [_locate(str(each), path.parent) for each in value]
+        elif value:
+            config[section][key] = _locate(str(value), path.parent)
     return config
 
 
@@ -209,8 +243,16 @@ def complete_config(config: dict, where: str = "the configuration") -> dict[str,
                 raise InputError(f"{section}.{key} in {where} is no setting; there are {', '.join(DEFAULTS[section])}.")
             completed[section][key] = copy.deepcopy(value)
     _check(completed, where)
-    for section, name in _TASK_DEFAULTS[completed["task"]["name"]].items():
+    task = completed["task"]["name"]
+    for section, name in _TASK_DEFAULTS[task].items():
         completed[section]["name"] = completed[section]["name"] or name
+    rules = _RULES.get(task, (None,))
+    rule = completed["evaluation"]["operating_point"] or rules[0]
+    if task in _RULES and rule not in rules:
+        raise InputError(
+            f"evaluation.operating_point in {where} is {rule!r}; for a {task} choose one of {', '.join(rules)}."
+        )
+    completed["evaluation"]["operating_point"] = rule
     return completed
 
 
@@ -229,7 +271,10 @@ def network_options(config: dict[str, dict[str, Any]], plan: Plan) -> dict[str, 
     A network that can suit itself to the size of its images is told the plan's.
     """
     options = {key: value for key, value in config["network"].items() if key != "name"}
-    if "image_size" in options_of(config["network"]["name"]):
+    known = options_of(config["network"]["name"])
+    if "anchors" in known and plan.anchors:
+        options.setdefault("anchors", [list(size) for size in plan.anchors])
+    if "image_size" in known:
         size = [n for n in plan.patch if n > 1]
         # Slices go through a classifier as rows and columns.
         options.setdefault("image_size", size[::-1] if len(size) == 2 else size)

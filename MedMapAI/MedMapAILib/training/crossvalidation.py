@@ -23,7 +23,7 @@ from ..tasks import task_class
 from ..tasks.classification import ClassificationTask
 from .config import complete_config, decisive_settings
 from .loop import write_json
-from .run import open_configured, segments_of, train
+from .run import answers_of, open_configured, train
 
 Event = Callable[[dict], None]
 
@@ -244,8 +244,8 @@ def _pooled(dataset: Dataset, config: dict, answered: list[dict], patients: dict
     groups = [patients[row["case"]] for row in rows]
     plan = read_plan(output / "fold-1" / "plan.json")
     if config["task"]["name"] != "classification":
-        task = task_class(config["task"]["name"])(plan, segments_of(dataset, config["dataset"]["labels"]), {})
-        return {"summary": task.summarize(rows, groups)}
+        task = task_class(config["task"]["name"])(plan, answers_of(dataset, config), {})
+        return {"summary": task.summarize(rows, groups), **task.details(rows, groups)}
     task = ClassificationTask(plan, Classes(dataset.classes, dataset.kind), {})
     chances, target = task.arrays(rows)
     called = np.array([_flags(row["prediction"], dataset.classes) for row in rows])

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from ..devices import choose_device, choose_precision, describe
 from ..errors import InputError, RunError
 from ..files import write_atomically
+from ..inference.box_windows import BoxWindows, box_ways
 from ..inference.sliding_window import SlidingWindow
 from ..networks import build, size_divisor
 from ..tasks import Task
@@ -205,8 +206,7 @@ class Trainer:
                 epoch=progress["iteration"] / self._per_epoch,
             )
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
-            outputs = self._network(batch["image"])
-            loss = self._task.training_loss(self._loss, outputs, batch)
+            loss = self._task.training_loss(self._loss, self._network, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise self._failure(f"the loss became {value}")
@@ -238,7 +238,7 @@ class Trainer:
         last = progress["iteration"] == self._total
         if len(self._validation) and (epoch % int(self._settings["validate_every"]) == 0 or last):
             scores = self._validate()
-            row |= {"validation_loss": scores["loss"], self._metric: scores[self._task.key_metric]}
+            row |= {"validation_loss": scores.get("loss"), self._metric: scores[self._task.key_metric]}
             if scores[self._task.key_metric] > progress["best_metric"]:
                 progress |= {"best_metric": scores[self._task.key_metric], "best_epoch": epoch}
                 if self._settings["select"] == "best":
@@ -253,22 +253,25 @@ class Trainer:
             return self._task.validate(self._image_network(self._average), self._loss, self._validation, self._device)
 
     def _image_network(self, network: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The network as something that takes whole images, in windows where the plan says so."""
+        """The network as something that takes whole images, in windows where the answer is one value a voxel."""
         network.eval()
 
         def forward(images: torch.Tensor) -> torch.Tensor:
             with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
                 return network(images)
 
-        if self._task.plan.framing != "windows":
+        inference = self._config["inference"]
+        if self._task.windows == "none":
             return forward
+        if self._task.windows == "joined":
+            return BoxWindows(forward, **box_ways(self._task.plan, inference))
         options = network_options(self._config, self._task.plan)
         return SlidingWindow(
             forward,
-            patch=self._config["inference"]["window"] or self._task.plan.patch,
+            patch=inference["window"] or self._task.plan.patch,
             divisor=size_divisor(self._config["network"]["name"], spatial_dims=self._task.plan.spatial_dims, **options),
-            overlap=self._config["inference"]["overlap"],
-            weighting=self._config["inference"]["weighting"],
+            overlap=inference["overlap"],
+            weighting=inference["weighting"],
             batch=self._batch,
         )
 

@@ -17,18 +17,20 @@ from ..datasets.duplicates import content_hash
 from ..datasets.fingerprint import fingerprint
 from ..datasets.loading import load_cases
 from ..datasets.split import Split, make_split, read_split, with_duplicates, write_split
+from ..detection_plan import make_detection_plan
 from ..errors import InputError, RunError
 from ..inference.evaluation import evaluate_cases
 from ..inference.opening import open_predictor
 from ..plan import Plan, make_plan, plan_to_dict, read_plan, write_plan
-from ..results import Classes, Segment, terminology_entry
+from ..results import Classes, FindingClasses, Segment, terminology_entry
 from ..tasks import task_class
 from ..transfer import frozen_stages, load_pretrained
 from .card import model_card
 from .checkpoint import remove_unfinished
-from .config import complete_config, decisive_settings, network_options
+from .config import PLACES, complete_config, decisive_settings, network_options
 from .loop import Stopped, Trainer, build_network, remove_cache, write_json
 from .samples import PreparedCases
+from .second_look import calibrate, check_stages, make_stages
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,13 @@ DATASET_OPTIONS = (
     "patient_column",
     "classes",
     "target",
+    "annotations",
+    "excluded",
+    "seriesuids",
+    "subsets",
+    "consensus",
+    "frame",
+    "proposals",
 )
 
 #: Colors for segments that name none: Okabe and Ito's, told apart by the color-blind too.
@@ -77,13 +86,15 @@ def train(
     dataset = open_configured(config)
     task_name = config["task"]["name"]
     _check_task(task_name, dataset)
+    check_stages(config)
     split = _split(dataset, config, output)
     by_name = {case.name: case for case in dataset.cases}
     train_cases, validation_cases = ([by_name[name] for name in names] for names in (split.train, split.validation))
     plan, plan_is_new = _plan(dataset, train_cases, config, output, on_event)
-    answers = _answers(dataset, config)
+    answers = answers_of(dataset, config)
     beside = {"auxiliary": list(dataset.auxiliary), "auxiliary_weight": config["training"]["auxiliary_weight"]}
     options = config["inference"] | config["evaluation"] | (beside if dataset.auxiliary else {})
+    options["masks"] = "mask" in config["network"]["name"]
     task = task_class(task_name)(plan, answers, options)
     network = build_network(config, task, len(dataset.channels))
     notes = [*dataset.source.get("notes", ()), *split.notes]
@@ -125,7 +136,11 @@ def train(
         return None
     finally:
         remove_cache(output)
-    bundle, metrics = _write(config, dataset, split, task, answers, concluded, trained, trainer, output, on_event)
+    written = _write(config, dataset, split, task, answers, concluded, trained, trainer, output, on_event, should_stop)
+    if written is None:
+        on_event({"event": "stopped", "reason": f"Stopped as asked; resume {output} to go on."})
+        return None
+    bundle, metrics = written
     on_event({"event": "finished", "bundle": str(bundle), "metrics": metrics})
     return bundle
 
@@ -168,20 +183,33 @@ def open_configured(config: dict[str, dict[str, Any]]) -> Dataset:
 
 def _check_task(name: str, dataset: Dataset) -> None:
     """Raise InputError where the data set does not answer the question that the model is to learn."""
-    if name == "classification" and not dataset.kind:
-        raise InputError(
-            f"{dataset.name} is a data set of label maps, and task.name is 'classification'; give one with classes (a "
-            "folder a class, a table with a column class, a MedMNIST .npz), or set task.name to 'segmentation'."
-        )
-    if name != "classification" and dataset.kind:
-        raise InputError(
-            f"{dataset.name} is a data set of classes, and task.name is {name!r}; set task.name to 'classification'."
-        )
+    if dataset.task == name:
+        return
+    held = {
+        "segmentation": "label maps",
+        "classification": "classes",
+        "detection": "findings",
+    }
+    raise InputError(
+        f"{dataset.name} is a data set of {held[dataset.task]}, and task.name is {name!r}; set task.name to "
+        f"{dataset.task!r}, or give {_WANTED[name]}."
+    )
 
 
-def _answers(dataset: Dataset, config: dict) -> tuple[Segment, ...] | Classes:
-    if config["task"]["name"] == "classification":
+#: Task → data that it can be learned from.
+_WANTED = {
+    "segmentation": "images with label maps (images/ and labels/, dataset.json, a table with a column label)",
+    "classification": "images with classes (a folder a class, a table with a column class, a MedMNIST .npz)",
+    "detection": "scans with findings (LUNA16, LIDC-IDRI, a table of boxes or centers, COCO, nnDetection)",
+}
+
+
+def answers_of(dataset: Dataset, config: dict) -> tuple[Segment, ...] | Classes | FindingClasses:
+    """What a model of a data set answers, with the names and colors of the configuration."""
+    if dataset.task == "classification":
         return Classes(dataset.classes, dataset.kind)
+    if dataset.task == "detection":
+        return FindingClasses(dataset.findings)
     return segments_of(dataset, config["dataset"]["labels"])
 
 
@@ -264,6 +292,8 @@ def _plan(dataset: Dataset, cases: list[Case], config: dict, output: Path, on_ev
     on_event({"event": "progress", "fraction": 0.0, "message": "measuring the data"})
     if config["task"]["name"] == "classification":
         return make_class_plan(dataset, cases, changes), True
+    if config["task"]["name"] == "detection":
+        return make_detection_plan(dataset, cases, changes), True
     return make_plan(fingerprint(dataset, cases), changes), True
 
 
@@ -285,9 +315,11 @@ def _prepare(
             prepared.add(task.prepare(image, reference))
 
 
-def _write(config, dataset, split, task, answers, concluded, trained, trainer, output, on_event) -> tuple[Path, dict]:
+def _write(
+    config, dataset, split, task, answers, concluded, trained, trainer, output, on_event, should_stop
+) -> tuple[Path, dict] | None:
     """Write the bundle, score the very file that was written on cases it never saw, and write it again with the
-    scores."""
+    scores; None when stopped."""
     plan = task.plan
     evaluated = "test" if split.test else "validation"
     names = set(getattr(split, evaluated))
@@ -308,6 +340,8 @@ def _write(config, dataset, split, task, answers, concluded, trained, trainer, o
     }
     if concluded and split.validation:
         training["selection"] += " Temperature and operating point were fitted on the validation part."
+    if task.calibrates and split.validation:
+        training["selection"] += " The operating point was chosen on the validation part."
     notes = [*dataset.source.get("notes", ()), *split.notes]
     data = {
         "name": dataset.name,
@@ -346,6 +380,16 @@ def _write(config, dataset, split, task, answers, concluded, trained, trainer, o
     }
     path = output / "bundle"
     write_bundle(path, metrics={}, card="", **common)
+    if task.calibrates:
+        by_name = {case.name: case for case in dataset.cases}
+        parts = {part: [by_name[name] for name in getattr(split, part)] for part in ("train", "validation")}
+        stages = make_stages(config, path, dataset, parts, output, train, on_event, should_stop)
+        if stages is None:
+            return None
+        common["stages"] = stages
+        write_bundle(path, metrics={}, card="", **common)
+        common["inference"] |= calibrate(config, path, task, dataset, parts["validation"], on_event)
+        write_bundle(path, metrics={}, card="", **common)
     summary: dict[str, Any] = {}
     if cases:
         predictor = open_predictor(load_bundle(path), device=config["training"]["device"])
@@ -369,9 +413,12 @@ def _write(config, dataset, split, task, answers, concluded, trained, trainer, o
 def _without_paths(config: dict) -> dict:
     """The configuration without the places where its maker keeps data: a bundle is given to others."""
     public = {section: dict(values) for section, values in config.items()}
-    for section, key in (("dataset", "path"), ("split", "file"), ("plan", "file"), ("transfer", "weights")):
-        if public[section][key]:
-            public[section][key] = Path(public[section][key]).name
+    for section, key in PLACES:
+        value = public[section][key]
+        if isinstance(value, list):
+            public[section][key] = [Path(each).name for each in value]
+        elif value:
+            public[section][key] = Path(value).name
     return public
 
 
@@ -384,9 +431,14 @@ def _write_table(path: Path, rows: list[dict]) -> None:
 
 
 def _flat(row: dict) -> dict:
-    """A row with its probabilities in columns of their own."""
+    """A row with its probabilities in columns of their own, and without lists of findings."""
     probabilities = {f"probability: {name}": value for name, value in row.get("probabilities", {}).items()}
-    return {key: value for key, value in row.items() if key != "probabilities"} | probabilities
+    plain = {key: value for key, value in row.items() if key != "probabilities" and not _is_list_of_findings(value)}
+    return plain | probabilities
+
+
+def _is_list_of_findings(value: Any) -> bool:
+    return isinstance(value, list) and (not value or isinstance(value[0], dict))
 
 
 def _read_json(path: Path) -> dict:
