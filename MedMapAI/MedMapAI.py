@@ -8,6 +8,7 @@ import qt
 import slicer
 import vtk
 from MedMapAIQt.error_dialog import show_error
+from MedMapAIQt.finding_review import FindingReview
 from MedMapAIQt.module_logic import ModuleLogic
 from MedMapAIQt.module_panel import ModulePanel
 from MedMapAIQt.result_view import ResultView
@@ -43,9 +44,10 @@ class MedMapAI(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["MedMapAI developers"]
         parent.helpText = _(
-            "Applies a trained model to an image: it gives segments and their volumes, or classes, their probabilities "
-            "and where the network looked. Models are trained with the module MedMapAI Training, or added from a MONAI "
-            "bundle that MedMapAI made.<br><b>Research use only; not a medical device.</b>"
+            "Applies a trained model to an image: it gives segments and their volumes, classes, their probabilities "
+            "and where the network looked, or findings, each in a box that you can review. Models are trained with the "
+            "module MedMapAI Training, or added from a MONAI bundle that MedMapAI made.<br><b>Research use only; not a "
+            "medical device.</b>"
         )
         parent.acknowledgementText = _("Built on 3D Slicer, PyTorch and MONAI.")
 
@@ -86,6 +88,9 @@ class MedMapAIWidget(ModulePanel):
         ):
             selector.setMRMLScene(slicer.mrmlScene)
         self.resultView = ResultView(self.ui)
+        self.findingReview = FindingReview(
+            self.ui.findingsContainer, self.resourcePath("UI/FindingReview.ui"), lambda text: self.say(text, keep=True)
+        )
         self.ui.modelSelector.currentIndexChanged.connect(self.onModelChanged)
         self.addModelMenu = qt.QMenu(self.ui.addModelButton)
         for text, slot in ((_("From a folder…"), self.onAddFolder), (_("From a zip…"), self.onAddZip)):
@@ -107,8 +112,13 @@ class MedMapAIWidget(ModulePanel):
         self.refreshModels()
         ModulePanel.enter(self)
 
+    def cleanup(self):
+        self.findingReview.forget()
+        ModulePanel.cleanup(self)
+
     def onSceneStartClose(self, caller, event):
         self.logic.cancelRun()
+        self.findingReview.forget()
         ModulePanel.onSceneStartClose(self, caller, event)
         self.ui.show3DButton.setSegmentationNode(None)
         self._showReport(None)
@@ -162,9 +172,10 @@ class MedMapAIWidget(ModulePanel):
 
     # -- running ----------------------------------------------------------------------------------------------------
 
-    def _classifies(self):
+    def _task(self):
+        """The task of the chosen model; "" where none is chosen."""
         model = self._models.get(self._parameterNode.modelName) if self._parameterNode else None
-        return model is not None and model.task == "classification"
+        return model.task if model is not None else ""
 
     def whyNot(self):
         """Why Apply cannot be pressed now, or an empty text."""
@@ -181,7 +192,11 @@ class MedMapAIWidget(ModulePanel):
         if model.task == "classification":
             if parameters.saliency == "attention" and not self.logic.hasAttentionMap(model):
                 return _("This model has no attention map: choose another saliency map.")
-        elif parameters.reference and parameters.reference == parameters.outputSegmentation:
+        elif (
+            model.task == "segmentation"
+            and parameters.reference
+            and parameters.reference == parameters.outputSegmentation
+        ):
             return _("The output would replace the reference: choose another output segmentation.")
         return ""
 
@@ -202,6 +217,7 @@ class MedMapAIWidget(ModulePanel):
             self.ui.modelCard.markdown = card
         self.resultView.showTask(model.task if model is not None else "segmentation")
         self._showSaliency()
+        self._showFindings()
         if not self._running:
             reason = self.whyNot()
             self.ui.applyButton.enabled = not reason
@@ -232,8 +248,8 @@ class MedMapAIWidget(ModulePanel):
             parameters.inputVolume,
             parameters.modelName,
             roiNode=parameters.roi,
-            referenceNode=parameters.reference,
-            outputNode=parameters.outputTable if self._classifies() else parameters.outputSegmentation,
+            referenceNode=parameters.reference if self._task() == "segmentation" else None,
+            outputNode=parameters.outputSegmentation if self._task() == "segmentation" else parameters.outputTable,
             device=parameters.device,
             precision=parameters.precision,
             mirror=None if parameters.mirroring == MIRRORING[0] else False,
@@ -261,7 +277,9 @@ class MedMapAIWidget(ModulePanel):
     def onFinished(self, node):
         # The panel may have been left meanwhile; then it is connected to no parameter node.
         parameters = self._parameterNode or self.logic.getParameterNode()
-        if self.logic.report.classification is not None:
+        if self.logic.report.detections is not None:
+            parameters.outputTable = node
+        elif self.logic.report.classification is not None:
             parameters.outputTable = node
             if saliency_node(node) is not None:
                 show_saliency(parameters.inputVolume, saliency_node(node), parameters.saliencyOpacity)
@@ -298,6 +316,16 @@ class MedMapAIWidget(ModulePanel):
     def _showReport(self, report):
         self.resultView.show(report)
         self._showSaliency()
+        self._showFindings()
+
+    def _showFindings(self):
+        """Show the findings of the chosen table, also those of a scene that was saved and loaded."""
+        table = self._parameterNode.outputTable if self._parameterNode else None
+        if table is None and not self.findingReview.folder:
+            return
+        from MedMapAILib import mrml
+
+        self.findingReview.show(mrml.findings_folder(table) if self._task() in ("", "detection") else 0)
 
     def _showSaliency(self):
         """Let the saliency map of the result that is shown be faded; there is none any more when its node is gone."""
@@ -317,8 +345,8 @@ class MedMapAIWidget(ModulePanel):
 class MedMapAILogic(ModuleLogic):
     """Runs models; needs neither panel nor main window.
 
-    ``MedMapAILogic().run(volumeNode, "hippocampus")`` gives a segmentation node; a model that classifies gives a table
-    node. ``startRun`` does it in another process and returns at once.
+    ``MedMapAILogic().run(volumeNode, "hippocampus")`` gives a segmentation node; a model that classifies or detects
+    gives a table node. ``startRun`` does it in another process and returns at once.
     """
 
     parameterNodeClass = MedMapAIParameterNode
@@ -484,15 +512,15 @@ class MedMapAILogic(ModuleLogic):
         progress=None,
         cancelled=None,
     ):
-        """Apply a model to a volume node. Returns the segmentation node, or the table node of a classification;
-        ``self.report`` says what was found.
+        """Apply a model to a volume node. Returns the segmentation node, or the table node of a classification or of
+        findings (``mrml.findings_folder`` has their ROI nodes); ``self.report`` says what was found.
 
         modelName: a name from ``models()``, or the path of a bundle. roiNode: run in this box only. referenceNode:
-        label map or segmentation to score the result against. outputNode: filled anew; without one a node is made.
-        device: auto, cpu or cuda. precision: auto, fp32 or bf16. mirror: False for no test-time mirroring, None as
-        the model says. saliency: method by which a classifier shows where it looked, or None; the map's node is
-        ``MedMapAIQt.scene_run.saliency_node`` of the table node. progress: called with a fraction (0 to 1) and a
-        message. cancelled: asked between windows.
+        label map or segmentation to score the result against, or of findings the table node of others. outputNode:
+        filled anew; without one a node is made. device: auto, cpu or cuda. precision: auto, fp32 or bf16. mirror: False
+        for no test-time mirroring, None as the model says. saliency: method by which a classifier shows where it
+        looked, or None; the map's node is ``MedMapAIQt.scene_run.saliency_node`` of the table node. progress: called
+        with a fraction (0 to 1) and a message. cancelled: asked between windows.
         Raises InputError, RunError or Cancelled, with the scene as it was.
         """
         from MedMapAILib.errors import Cancelled

@@ -178,7 +178,7 @@ def test_everything_that_is_wrong_is_listed(tmp_path):
     refused("not valid JSON", call=lambda: open_coco(path))
 
 
-# ----------------------------------------------------------------------------------------------------------- nnDetection
+# ------------------------------------------------------------------------------------------------------ nnDetection
 
 
 def write_volume(path, array, affine=None, seed=None):

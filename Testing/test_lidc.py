@@ -237,6 +237,21 @@ def test_readings_in_a_folder_of_their_own(tmp_path):
     refused("no folder", "dataset.annotations", call=lambda: open_lidc(tmp_path / "images", options=missing))
 
 
+def test_a_list_of_series_chooses_scans(tmp_path):
+    uids = []
+    for number in (1, 2, 3):
+        folder = tmp_path / f"LIDC-IDRI-000{number}"
+        series, uid = write_scan(folder, HEIGHTS if number < 3 else [HEIGHTS[0], HEIGHTS[-1]])
+        write_reading(folder / "069.xml", series, [[box_nodule("1", BOX, MIDDLE, uid)]])
+        uids.append(series)
+    refused("slices are missing", "LIDC-IDRI-0003", call=lambda: open_lidc(tmp_path))
+    (tmp_path / "seriesuids.csv").write_text(f"{uids[1]}\n{uids[0]}\n1.2.3\n")
+    dataset = open_dataset(tmp_path, "lidc", options={"seriesuids": "seriesuids.csv"})
+    assert [case.name for case in dataset.cases] == ["LIDC-IDRI-0001", "LIDC-IDRI-0002"]
+    gone = {"seriesuids": "other.csv"}
+    refused("dataset.seriesuids", call=lambda: open_lidc(tmp_path, options=gone))
+
+
 def test_copies_with_new_identifiers_are_found_by_their_height(tmp_path):
     def marks(uid):
         return [[box_nodule("1", BOX, MIDDLE, {})]]

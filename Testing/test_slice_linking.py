@@ -146,6 +146,11 @@ def test_short_findings_can_be_left_out():
     assert len(link_slices(slices, [0, 1], least_slices=2)["boxes"]) == 1
 
 
+def test_the_best_are_kept_where_there_are_too_many():
+    slices = [found(square(10 * n, 10 * n, 8), score=0.1 * n) for n in range(1, 6)]
+    assert link_slices(slices, range(5), count=2)["scores"] == pytest.approx([0.5, 0.4])
+
+
 def test_nothing_found_is_no_finding():
     for slices in ([], [found()], [found(), found()]):
         linked = link_slices(slices, range(len(slices)))

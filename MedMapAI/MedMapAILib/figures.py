@@ -102,7 +102,7 @@ def _roc(report: Mapping[str, Any]) -> Figure | None:
 def _froc(report: Mapping[str, Any]) -> Figure | None:
     from matplotlib.figure import Figure
 
-    curves = report["curves"].get("froc")
+    curves = {name: _within_rates(points) for name, points in report["curves"].get("froc", {}).items()}
     if not curves:
         return None
     figure = Figure(figsize=(5.8, 5.0))
@@ -126,6 +126,12 @@ def _froc(report: Mapping[str, Any]) -> Figure | None:
         _dot(axes, points, look)
     _legend(axes, curves, "lower right")
     return figure
+
+
+def _within_rates(points: Mapping[str, Any]) -> dict[str, Any]:
+    """The points without an operating point that lies off the axes, so that the legend does not name it."""
+    shown = "operating_point" in points and _RATES[0] <= points["operating_point"][0] <= _RATES[-1]
+    return {name: values for name, values in points.items() if shown or name != "operating_point"}
 
 
 def _precision_recall(report: Mapping[str, Any]) -> Figure | None:

@@ -33,6 +33,7 @@ def link_slices(
     contained: float = 0.8,
     top: int = 1,
     least_slices: int = 1,
+    count: int = 500,
     spacing: float | None = None,
     first: float | None = None,
 ) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def link_slices(
     that they are across, mm. iou: overlap from which two boxes are linked. gap: slices between two linked boxes in
     which nothing was found. contained: part of the smaller box that lies in the other from which they are linked all
     the same. top: the score is the mean of so many highest scores (all, where there are fewer); 1 is their maximum.
-    least_slices: findings in fewer slices are left out. spacing: between neighboring slices, mm; by default the
+    least_slices: findings in fewer slices are left out. count: at most so many findings. spacing: between neighboring slices, mm; by default the
     smallest difference of positions. first: position of the middle of slice 0, mm; by default the lowest position.
 
     Returns by falling score "boxes" (N, 6) voxel edges [a0, b0, s0, a1, b1, s1], the smallest around all boxes of the
@@ -63,7 +64,7 @@ def link_slices(
     found_labels = np.array([labels[chain.members[0]] for chain in chains], dtype=np.int64)
     found_boxes = np.array(found, dtype=np.float32).reshape(-1, 6)
     # Equal scores in the order of their places, so that the order of the slices that were given makes no difference.
-    order = np.lexsort((*found_boxes.T[::-1], found_labels, -found_scores))
+    order = np.lexsort((*found_boxes.T[::-1], found_labels, -found_scores))[:count]
     linked: dict[str, Any] = {
         "boxes": found_boxes[order],
         "scores": found_scores[order],
@@ -124,10 +125,11 @@ def _chains(
     contained: float,
 ) -> list[_Chain]:
     chains: list[_Chain] = []
+    growing: list[_Chain] = []
     for index in np.unique(where):
         here = np.flatnonzero(where == index)
         here = here[np.lexsort((*boxes[here].T[::-1], labels[here], -scores[here]))]
-        growing = [chain for chain in chains if index - chain.slices[-1] <= gap + 1]
+        growing = [chain for chain in growing if index - chain.slices[-1] <= gap + 1]
         last = np.array([chain.members[-1] for chain in growing], dtype=np.int64)
         overlap, inside = _overlaps(boxes[last], boxes[here])
         same = labels[last][:, None] == labels[here][None]
@@ -145,7 +147,9 @@ def _chains(
                 taken[chain] = continued[box] = True
                 growing[chain].slices.append(int(index))
                 growing[chain].members.append(int(here[box]))
-        chains += [_Chain([int(index)], [int(box)]) for box in here[~continued]]
+        new = [_Chain([int(index)], [int(box)]) for box in here[~continued]]
+        growing += new
+        chains += new
     return chains
 
 

@@ -1,4 +1,7 @@
-"""The part of the panel that shows what a run found: segments with volumes, or classes with probabilities."""
+"""The part of the panel that shows what a run found: segments with volumes, or classes with probabilities.
+
+Findings are shown by ``finding_review``.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,25 @@ class ResultView:
 
     def showTask(self, task: str) -> None:
         """Show the widgets that belong to a task: of the options, the output and the results."""
-        ui, classes = self._ui, task == "classification"
-        for widget in (ui.saliencySelector, ui.saliencySelectorLabel, ui.tableSelector, ui.tableSelectorLabel):
-            widget.visible = classes
+        ui, segments = self._ui, task not in ("classification", "detection")
+        for widget in (ui.saliencySelector, ui.saliencySelectorLabel):
+            widget.visible = task == "classification"
+        for widget in (ui.tableSelector, ui.tableSelectorLabel):
+            widget.visible = not segments
         for widget in (ui.referenceSelector, ui.referenceSelectorLabel, ui.outputSelector, ui.outputSelectorLabel):
-            widget.visible = not classes
+            widget.visible = segments
 
     def show(self, report: Any) -> None:
         """Show a RunReport, or nothing for None."""
         ui = self._ui
         classification = report.classification if report is not None else None
-        segments = report.rows if report is not None and classification is None else ()
+        segmented = report is not None and report.segmentation is not None
+        segments = report.rows if segmented else ()
         fillResultsTable(ui.resultsTable, segments, scored=bool(segments) and report.scores is not None)
         fillClassesTable(ui.classesTable, report.rows if classification is not None else ())
         ui.show3DButton.enabled = ui.tableButton.enabled = bool(segments)
         for widget in (ui.resultsTable, ui.show3DButton, ui.tableButton):
-            widget.visible = classification is None
+            widget.visible = report is None or segmented
         ui.classesTable.visible = classification is not None
         self._say(ui.callLabel, self._call(classification) if classification is not None else "")
         self._say(ui.familiarityLabel, report.warning if report is not None else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import slicer
 from slicer.i18n import tr as _
 
 #: How the table of a classification refers to the saliency map that belongs to it.
@@ -14,7 +15,8 @@ class SceneRun:
     """A run that was asked for. Made before it, and asked to ``place`` the result after it.
 
     ``voxels``, ``affine``, ``notes``: see ``mrml.voxels_from_node``. ``roi``: center and size, RAS mm, or None.
-    ``model``: BundleInfo. ``reference``: Segmentation on the volume's grid, or None. ``saliency``: by which method a
+    ``model``: BundleInfo. ``reference``: Segmentation on the volume's grid, for a model that detects the
+    findings that a table node belongs to, or None. ``saliency``: by which method a
     classifier shows where it looked; None otherwise.
     Raises InputError for what the model cannot be run on; nothing is changed then.
     """
@@ -32,13 +34,23 @@ class SceneRun:
         self.roi = mrml.roi_bounds(roiNode) if roiNode is not None else None
         self.model = read_info(modelName)
         self.classifies = self.model.task == "classification"
+        self.detects = self.model.task == "detection"
         self.saliency = saliency if self.classifies else None
         self.reference = None
-        if referenceNode is not None and not self.classifies:
+        if referenceNode is not None and self.detects:
+            if not mrml.findings_folder(referenceNode):
+                raise InputError(
+                    _("The reference {name} is no table of findings; choose one, or none.").format(
+                        name=referenceNode.GetName()
+                    )
+                )
+            self.reference = mrml.reference_from_nodes(mrml.findings_folder(referenceNode))
+        elif referenceNode is not None and not self.classifies:
             self.reference = mrml.segmentation_from_node(referenceNode, volumeNode, self.model.segments)
-        wanted = "vtkMRMLTableNode" if self.classifies else "vtkMRMLSegmentationNode"
+        inTable = self.classifies or self.detects
+        wanted = "vtkMRMLTableNode" if inTable else "vtkMRMLSegmentationNode"
         if outputNode is not None and not outputNode.IsA(wanted):
-            kind = _("a table") if self.classifies else _("a segmentation")
+            kind = _("a table") if inTable else _("a segmentation")
             raise InputError(
                 _("The result of {model} needs {kind} as output; {name} is none.").format(
                     model=self.model.name, kind=kind, name=outputNode.GetName()
@@ -54,7 +66,8 @@ class SceneRun:
         """Put a result into the scene. Returns its node, and the result with notes on what changed meanwhile.
 
         A segmentation becomes a segmentation node; a classification a table node, which refers to the volume node of
-        its saliency map (``saliency_node``). A volume that was moved takes the result along. Of one with another grid,
+        its saliency map (``saliency_node``); findings a folder of ROI nodes with a table node, which is returned
+        (``mrml.findings_folder``). A volume that was moved takes the result along. Of one with another grid,
         the result stays where the volume was in the world; an output node that was removed is replaced by a new one.
         """
         from MedMapAILib import mrml
@@ -73,6 +86,8 @@ class SceneRun:
             "referenceVolumeNode": self.volumeNode if sameGrid else None,
             "world": self._world if sameGrid else None,
         }
+        if self.detects:
+            return _place_findings(result, name, outputNode, where)
         if self.classifies:
             return _place_classification(result, name, outputNode, where), result
         return mrml.node_from_segmentation(result, name=name, node=outputNode, **where), result
@@ -97,3 +112,18 @@ def _place_classification(result, name, tableNode, where):
     if old is not None and new is None:
         scene.RemoveNode(old)
     return tableNode
+
+
+def _place_findings(result, name, tableNode, where):
+    """The table node of the findings, and the result; what a reader has reviewed already is kept beside it."""
+    from MedMapAILib import mrml
+
+    folder = mrml.findings_folder(tableNode)
+    if folder and mrml.is_reviewed(folder):
+        note = _("The findings that were reviewed before are kept in the folder {name}.")
+        note = note.format(name=tableNode.GetName())
+        result, folder = dataclasses.replace(result, notes=(*result.notes, note)), 0
+        name = slicer.mrmlScene.GenerateUniqueName(name)
+    volumeNode, world = where["referenceVolumeNode"], where["world"]
+    folder = mrml.nodes_from_detections(result, volumeNode, name=name, folder=folder, world=world)
+    return mrml.findings_table(folder), result

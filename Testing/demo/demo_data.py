@@ -1,4 +1,4 @@
-"""The demo's image: the MNI152 T1 template in nilearn's wheel, fetched from PyPI once, checked and kept in a cache."""
+"""The demo's images, out of packages on PyPI: fetched once, checked and kept in a cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
+import urllib.error
+import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +20,14 @@ from MedMapAILib.files import write_atomically
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel on PyPI, and which of its files is wanted."""
+    """A wheel on PyPI, and which of its files is wanted. url: where a source archive (.tar.gz) lies, which pip would
+    build and not just download; empty for wheels."""
 
     requirement: str
     file_name: str
     sha256: str
     member: str
+    url: str = ""
 
 
 MNI152_T1 = Wheel(
@@ -32,6 +37,19 @@ MNI152_T1 = Wheel(
     member="nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
 )
 
+
+#: Two whole chest CTs and the masks of their tumors, by name.
+PYRADIOMICS = {
+    name: Wheel(
+        requirement="pyradiomics==3.0.1",
+        file_name="pyradiomics-3.0.1.tar.gz",
+        sha256="47c57f441d6cb7973fa3b2ea48d3948df78e3348e1c69e1e2ff19001601fc2f5",
+        member=f"pyradiomics-3.0.1/data/{name}.nrrd",
+        url="https://files.pythonhosted.org/packages/1b/35/"
+        "c7f7fb7affd302fd8107dcee6b6e7aaf3708b75ad69d5f9a3dfcadb73eaa/pyradiomics-3.0.1.tar.gz",
+    )
+    for name in ("lung1_image", "lung1_label", "lung2_image", "lung2_label")
+}
 
 def cache_folder() -> Path:
     """Where downloads are kept: ``medmapai`` in the user's cache folder."""
@@ -48,7 +66,7 @@ def fetch(wheel: Wheel, cache: Path) -> Path:
         return path
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as folder:
-        _pip_download(wheel, Path(folder))
+        (_https_download if wheel.url else _pip_download)(wheel, Path(folder))
         downloaded = Path(folder) / wheel.file_name
         if not downloaded.is_file():
             raise RunError(
@@ -68,9 +86,8 @@ def extract(wheel: Wheel, path: Path, folder: Path) -> Path:
     """The wanted file of a wheel at ``path``, unpacked into ``folder``. Raises RunError where the wheel lacks it."""
     target = folder / Path(wheel.member).name
     try:
-        with zipfile.ZipFile(path) as archive:
-            content = archive.read(wheel.member)
-    except (KeyError, zipfile.BadZipFile) as error:
+        content = _read_member(path, wheel.member)
+    except (KeyError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         raise RunError(f"{path} has no readable {wheel.member}; delete it and try again.") from error
     if not (target.is_file() and target.read_bytes() == content):
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +104,30 @@ def _pip_download(wheel: Wheel, folder: Path) -> None:
         raise RunError(
             f"{wheel.requirement} could not be fetched from PyPI ({reason}); check the network and try again."
         )
+
+
+def _https_download(wheel: Wheel, folder: Path) -> None:
+    try:
+        with urllib.request.urlopen(wheel.url, timeout=60) as answer, open(folder / wheel.file_name, "wb") as file:
+            while block := answer.read(1 << 20):
+                file.write(block)
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise RunError(
+            f"{wheel.requirement} could not be fetched from PyPI ({reason}); check the network and try again."
+        ) from error
+
+
+def _read_member(path: Path, member: str) -> bytes:
+    """Raises KeyError where the archive lacks it."""
+    if path.suffix != ".gz":
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(member)
+    with tarfile.open(path) as archive:
+        file = archive.extractfile(member)
+        if file is None:
+            raise KeyError(member)
+        return file.read()
 
 
 def _sha256(path: Path) -> str:

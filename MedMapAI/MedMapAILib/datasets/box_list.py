@@ -199,7 +199,9 @@ class _Images:
     def in_folder(self) -> list[Path]:
         """All images in ``images/``, or in the folder itself."""
         folder = next((self._root / name for name in IMAGES if (self._root / name).is_dir()), self._root)
-        return sorted(entry for entry in folder.iterdir() if not is_hidden(entry) and _is_image(entry))
+        entries = sorted(entry for entry in folder.iterdir() if not is_hidden(entry))
+        # In images/ a folder is a DICOM series.
+        return [entry for entry in entries if _is_image(entry) or (entry.is_dir() and folder != self._root)]
 
     def _find(self, text: str) -> Path:
         for folder in (self._root, *(self._root / name for name in IMAGES)):

@@ -80,29 +80,6 @@ def fit_findings(findings: Iterable[Finding], shape: Sequence[int], affine: np.n
     return Fitted(tuple(inside), tuple(clipped), tuple(widened), tuple(outside))
 
 
-def draw_findings(
-    findings: Sequence[Finding], values: Sequence[int], shape: Sequence[int], affine: np.ndarray
-) -> np.ndarray:
-    """Label map (I, J, K), uint16, of the ellipsoids in the boxes of findings; of two that overlap the later is kept.
-
-    A voxel belongs to an ellipsoid where its center does; one too small to hold any center gets the nearest voxel.
-    """
-    labels = np.zeros(tuple(shape), dtype=np.uint16)
-    for finding, value in zip(findings, values, strict=True):
-        low, high = voxel_edges(finding, affine)
-        middle, half = (low + high) / 2, (high - low) / 2
-        start = np.clip(np.floor(low), 0, np.asarray(shape) - 1).astype(int)
-        stop = np.clip(np.ceil(high), start + 1, shape).astype(int)
-        axes = [((np.arange(a, b) + 0.5 - m) / h) ** 2 for a, b, m, h in zip(start, stop, middle, half, strict=True)]
-        inside = sum(np.meshgrid(*axes, indexing="ij")) <= 1
-        block = labels[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
-        block[inside] = value
-        if not inside.any():
-            nearest = np.clip(np.floor(middle), start, stop - 1).astype(int) - start
-            block[tuple(nearest)] = value
-    return labels
-
-
 class FitNotes:
     """What fitting the findings of many scans changed, for one sentence of each kind."""
 

@@ -13,6 +13,7 @@ from ..image import GeometryWarning, affine_of, check_same_geometry, read_volume
 from ..results import Finding, FindingReference, whole_labels
 from .dataset import Case, Dataset
 from .finding_geometry import FitNotes, fit_findings, voxel_edges
+from .instances import instances_of
 
 
 def finding_reference(case: Case, dataset: Dataset, image: Any) -> FindingReference | None:
@@ -38,6 +39,10 @@ def finding_reference(case: Case, dataset: Dataset, image: Any) -> FindingRefere
     instances = None
     if case.label is not None:
         instances = _instances(case.label, image, case.images[0], fitted.findings)
+    elif fitted.findings and all(finding.mask is not None for finding in fitted.findings):
+        instances = instances_of(fitted.findings, image)
+    elif not fitted.findings and any(finding.mask for other in dataset.cases for finding in other.findings or ()):
+        instances = np.zeros(shape, dtype=np.uint8)  # known to hold nothing, where other scans have masks
     proposals = None if case.proposals is None else fit_findings(case.proposals, shape, affine).findings
     ignored = fit_findings(case.ignored, shape, affine).findings
     return FindingReference(dataset.findings, fitted.findings, ignored, instances, proposals)

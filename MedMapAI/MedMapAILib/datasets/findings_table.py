@@ -17,6 +17,8 @@ from ..errors import InputError
 from ..files import check_place, write_atomically
 from ..results import Detections, Finding, FindingMask, FindingReference
 from . import finding_markups
+from .csv_list import name_of
+from .dataset import listed
 from .finding_rows import FindingTable, find_columns, frame_of
 from .table import read_table
 
@@ -94,16 +96,17 @@ def check_writable_findings(path: str | Path) -> None:
     check_place(path)
 
 
-def read_findings(path: str | Path, classes: Sequence[str] | None = None) -> FindingReference:
+def read_findings(path: str | Path, classes: Sequence[str] | None = None, *, scan: str = "") -> FindingReference:
     """Read the findings of one scan from a table, a JSON or a markups file, such as ``write_findings`` writes.
 
-    classes: those that there can be; None takes those of the file. What was rejected, or lies below the operating
-    point, is left out. A table has to say its frame (LUNA16's columns are LPS); "voxel" cannot be read without the
+    classes: those that there can be; None takes those of the file. scan: the one that is meant in a table of several,
+    as the table calls it, with or without ending. What was rejected, or lies below the operating point, is left out. A
+    table has to say its frame (LUNA16's columns are LPS); "voxel" cannot be read without the
     image. Raises InputError where the file is none of them, or holds findings of other classes or of several scans.
     """
     path = Path(path)
     if _ending(path) == ".csv":
-        reference = _read_table(path, classes)
+        reference = _read_table(path, classes, scan)
     else:
         content = _read_json(path)
         if "markups" in content:
@@ -232,7 +235,7 @@ def _table(results: Mapping[str, Detections | FindingReference], whole: bool) ->
     return _csv(COLUMNS, rows)
 
 
-def _read_table(path: Path, classes: Sequence[str] | None) -> FindingReference:
+def _read_table(path: Path, classes: Sequence[str] | None, scan: str) -> FindingReference:
     table = read_table(path, comments=True)
     columns = find_columns(table)
     label = classes[0] if classes and len(classes) == 1 else None
@@ -241,9 +244,14 @@ def _read_table(path: Path, classes: Sequence[str] | None) -> FindingReference:
         del table.columns[columns.image]
         columns = find_columns(table)
     rows = list(FindingTable(table, path, columns=columns, label=label).rows())
-    scans = {row.image for row in rows}
-    if len(scans) > 1:
-        raise InputError(f"{path} has findings of {len(scans)} scans; give a table of one scan.")
+    scans = sorted({row.image for row in rows})
+    if scan:
+        same = [name for name in scans if scan in (name, name_of(Path(name)))]
+        if not same:
+            raise InputError(f"{path} has no row of the scan {scan}; it has rows of {listed(scans)}.")
+        rows = [row for row in rows if row.image in same]
+    elif len(scans) > 1:
+        raise InputError(f"{path} has findings of {len(scans)} scans ({listed(scans)}); give a table of one scan.")
     if any(row.frame == "voxel" for row in rows if row.place):
         raise InputError(f"{path} gives findings as indices of voxels; give them in RAS mm or LPS mm.")
     findings = tuple(row.finding("reference") for row in rows if row.place and not row.ignored)

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..image import affine_of
 from ..preprocessing import Grid, canonical_grid, is_oblique
 from .dataset import Case, Dataset, listed
-from .finding_geometry import draw_findings
+from .instances import instances_of
 from .loading import load_cases
 
 #: Foreground voxels that each case gives to the pooled intensities, so that large cases do not speak for all.
@@ -172,9 +171,8 @@ def _labels(dataset: Dataset, reference: Any, image: Any) -> np.ndarray:
     if not dataset.findings:
         return reference.labels
     values = [dataset.findings.index(finding.label) + 1 for finding in reference.findings]
-    if reference.instances is not None:
-        return np.array([0, *values], dtype=np.uint16)[reference.instances]
-    return draw_findings(reference.findings, values, shape, affine_of(image))
+    instances = instances_of(reference.findings, image) if reference.instances is None else reference.instances
+    return np.array([0, *values], dtype=np.uint16)[instances]
 
 
 def _statistics(values: np.ndarray) -> dict[str, float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from .lidc_xml import Reading, is_reading, read_reading
 #: The public names of the collection's patients.
 _PATIENT = r"(LIDC-IDRI-\d{4})"
 _NODULE = "nodule"
+#: XML files that are looked at to find out what a folder holds; some patients have readings of chest X-rays besides.
+_LOOKED_AT = 20
 
 
 def open_lidc(
@@ -29,9 +32,10 @@ def open_lidc(
     A reading belongs to the series that it names; both usually lie in one folder (PATIENT/STUDY/SERIES/*.dcm, *.xml).
     Findings are the nodules of 3 mm or more that enough readers outlined (``lidc_nodules.nodules_of``); those that
     fewer outlined, nodules below 3 mm and other marked lesions are ignored: they count neither as found nor as false
-    alarms. options: consensus (0.5; above 0.5 three of four readers must agree, as in LUNA16), annotations (a folder
-    with the XML files, where they lie elsewhere), classes (one name, instead of "nodule"). labels plays no part.
-    patient_pattern: finds the patient in the path of the series; None looks for LIDC-IDRI-0000.
+    alarms. options: consensus (0.5; with 0.75 three of four readers must agree, as in LUNA16), annotations (a folder
+    with the XML files, where they lie elsewhere), seriesuids (a file with one SeriesInstanceUID a line, such as
+    LUNA16's: no other scan is taken), classes (one name, instead of "nodule"). labels plays no part. patient_pattern:
+    finds the patient in the path of the series; None looks for LIDC-IDRI-0000.
 
     The headers of all files are read, and no voxel. ``source["notes"]`` lists scans without a reading, readings without
     a scan, and nodules that the scan holds not at all or not whole; ``source["series"]`` has each case's
@@ -41,6 +45,9 @@ def open_lidc(
     consensus = _consensus(options.get("consensus"))
     label = _label(options.get("classes"))
     readings = _readings(path, options.get("annotations"))
+    if options.get("seriesuids"):
+        chosen = _listed_series(path, options["seriesuids"])
+        readings = {uid: reading for uid, reading in readings.items() if uid in chosen}
     series, unread = _series(path, set(readings))
     if not series:
         raise InputError(
@@ -73,8 +80,9 @@ def open_lidc(
 
 
 def is_lidc(path: Path) -> bool:
-    """Whether a folder holds readings of LIDC-IDRI, as far as its first XML file says."""
-    return is_reading(next((file for file in path.rglob("*.xml") if not is_hidden(file)), path))
+    """Whether one of the first XML files somewhere below a folder is a reading of LIDC-IDRI."""
+    files = (file for file in path.rglob("*.xml") if not is_hidden(file))
+    return any(is_reading(file) for file in islice(files, _LOOKED_AT))
 
 
 def _consensus(value: Any) -> float:
@@ -126,6 +134,15 @@ def _readings(path: Path, elsewhere: Any) -> dict[str, Reading]:
             "DICOM files, or name their folder in dataset.annotations."
         )
     return readings
+
+
+def _listed_series(path: Path, name: Any) -> set[str]:
+    file = Path(str(name)).expanduser()
+    file = file if file.is_absolute() else path / file
+    try:
+        return {line.strip().strip('"') for line in file.read_text(encoding="utf-8-sig").splitlines()}
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"There is no readable list {file}, which dataset.seriesuids names.") from None
 
 
 def _series(path: Path, wanted: set[str]) -> tuple[dict[str, list[Header]], list[str]]:

@@ -63,10 +63,10 @@ class _Drawn:
 def nodules_of(reading: Reading, grid: SeriesGrid, consensus: float, label: str) -> Nodules:
     """The nodules of one scan, in the order of the reading.
 
-    consensus: above 0 and up to 1, the part of all readers that must have outlined a nodule for it to count, and the part of
-    those who did that must agree on a voxel of it. Findings have their voxels, the diameter of a ball of the same
-    volume, and in ``about``: readers (who outlined it), of_readers, ratings (name → one number a reader), centroid
-    (RAS mm), largest_axial_mm (the largest distance of two corners of its voxels in one slice) and
+    consensus: above 0 and up to 1, the part of all readers that must have outlined a nodule for it to count, and the
+    part of those who did that must agree on a voxel of it. Findings have their voxels, the diameter of a ball of the
+    same volume, and in ``about``: readers (how many outlined it), of_readers, ratings (name → one number a reader),
+    centroid (RAS mm), largest_axial_mm (the largest distance of two corners of its voxels in one slice) and
     reader_diameters_mm.
     """
     result = Nodules()

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import atomic_folder
-from ..image import affine_of, check_same_geometry, make_image, write_image
-from ..results import Segment, Segmentation, label_type, write_segmentation
+from ..image import affine_of, check_same_geometry, make_image, write_array, write_image
+from ..results import FindingReference, Segment, Segmentation, label_type, write_segmentation
 
 
 def write_cases(cases: Iterable[tuple[Any, Segmentation]], folder: str | Path) -> dict[str, dict[str, Any]]:
@@ -78,6 +78,47 @@ def write_class_cases(
             cut = image if roi is None else crop(image, *roi, margin=margin, what=f"The ROI of sample {number}")
             write_image(cut, place / f"case_{number:03d}.nrrd")
     return tuple(classes)
+
+
+def write_detection_cases(cases: Iterable[tuple[Any, FindingReference]], folder: str | Path) -> int:
+    """Write scans and their findings as a data set that ``open_dataset`` reads as a "box-list"; whole or not at all.
+
+    cases: (image (C, I, J, K), what it holds), read one at a time. The folder gets images/case_001.nrrd and so on,
+    findings.csv (RAS mm), and where any finding of a scan has a mask labels/case_001.nrrd, with n + 1 for its nth
+    finding. An older folder of that name is replaced. Returns how many findings there are.
+    Raises InputError without any finding, and for one that lies outside its image.
+    """
+    from .findings_table import write_finding_table
+    from .instances import instances_of
+
+    table: dict[str, FindingReference] = {}
+    with atomic_folder(folder) as temporary:
+        (temporary / "images").mkdir()
+        for number, (image, reference) in enumerate(cases, start=1):
+            name = f"case_{number:03d}.nrrd"
+            for finding in reference.findings:
+                if not _center_inside(image, finding.center):
+                    raise InputError(
+                        f"A {finding.label} of case {number} lies outside its image; move it onto the finding, or "
+                        "reject it."
+                    )
+            write_image(image, temporary / "images" / name)
+            if any(finding.mask is not None for finding in reference.findings):
+                (temporary / "labels").mkdir(exist_ok=True)
+                labels = instances_of(reference.findings, image)
+                write_array(labels, affine_of(image), temporary / "labels" / name)
+            table[f"images/{name}"] = reference
+        count = sum(len(reference.findings) for reference in table.values())
+        if not count:
+            raise InputError("There is no finding in any of the scans; accept or add one, there is nothing to learn.")
+        write_finding_table(table, temporary / "findings.csv")
+    return count
+
+
+def _center_inside(image: Any, center: Sequence[float]) -> bool:
+    """Whether a place (RAS mm) lies in an image (C, I, J, K)."""
+    index = np.linalg.inv(affine_of(image)) @ [*center, 1.0]
+    return bool(np.all(index[:3] >= -0.5) and np.all(index[:3] <= np.array(image.shape[-3:]) - 0.5))
 
 
 def crop(

@@ -130,7 +130,7 @@ def _find_in_slices(
     for numbers in _groups(range(volume.shape[2 + axis]), batch, progress, cancelled, "slice"):
         slices = torch.cat([volume.select(2 + axis, number) for number in numbers])
         found += [{key: value.cpu().numpy() for key, value in one.items()} for one in detector(slices)]
-    linked = link_slices(found)
+    linked = link_slices(found, range(len(found)), spacing=1.0, first=0.0)
     # Linked boxes are [a0, b0, s0, a1, b1, s1]: slices last.
     order = [0, 1]
     order.insert(axis, 2)

@@ -6,16 +6,27 @@ The arrays cross in shared memory; a dictionary says everything else. Numbers co
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..results import Classification, Familiarity, Saliency, Segment, Segmentation
+from ..results import (
+    Classification,
+    Detections,
+    Familiarity,
+    Finding,
+    FindingMask,
+    FindingReference,
+    Saliency,
+    Segment,
+    Segmentation,
+)
 from .report import RunReport
 
 #: Raised with every change after which an older worker would misunderstand.
-PROTOCOL = 2
+PROTOCOL = 3
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -26,8 +37,8 @@ class RunRequest:
 
     model: path of a bundle, or its name. image: voxels (C, I, J, K) of any number type, in any memory order. affine:
     4x4, voxel index → RAS mm. notes: about the image, shown with the result. roi: (center, size) of a box, RAS mm.
-    reference: what to score the result against, on the image's grid. saliency: by which method to show where a
-    classifier looked, or None. The rest: as ``Predictor`` takes them.
+    reference: what to score the result against, a segmentation on the image's grid or findings. saliency: by which
+    method to show where a classifier looked, or None. The rest: as ``Predictor`` takes them.
     """
 
     model: str
@@ -35,7 +46,7 @@ class RunRequest:
     affine: np.ndarray
     notes: tuple[str, ...] = ()
     roi: Box | None = None
-    reference: Segmentation | None = None
+    reference: Segmentation | FindingReference | None = None
     device: str = "auto"
     precision: str = "auto"
     backend: str = "auto"
@@ -49,19 +60,17 @@ _PLAIN = ("device", "precision", "backend", "overlap", "mirror", "saliency")
 
 
 def request_to_message(request: RunRequest) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """The request as a dictionary and the arrays [image, labels of the reference if there is one]."""
+    """The request as a dictionary and the arrays [image, those of the reference if there is one]."""
+    about, further = _reference_to_dict(request.reference)
     message = {
         "model": str(request.model),
         "affine": _matrix(request.affine),
         "notes": list(request.notes),
         "roi": None if request.roi is None else [[float(x) for x in part] for part in request.roi],
-        "reference": None if request.reference is None else _segmentation_to_dict(request.reference),
+        "reference": about,
         **{key: getattr(request, key) for key in _PLAIN},
     }
-    arrays = [np.asarray(request.image)]
-    if request.reference is not None:
-        arrays.append(request.reference.labels)
-    return message, arrays
+    return message, [np.asarray(request.image), *further]
 
 
 def request_from_message(message: dict[str, Any], arrays: list[np.ndarray]) -> RunRequest:
@@ -73,18 +82,24 @@ def request_from_message(message: dict[str, Any], arrays: list[np.ndarray]) -> R
         affine=np.array(message["affine"], dtype=np.float64),
         notes=tuple(message["notes"]),
         roi=None if roi is None else (tuple(roi[0]), tuple(roi[1])),
-        reference=None if reference is None else _segmentation_from_dict(reference, arrays[1]),
+        reference=_reference_from_dict(reference, arrays[1:]),
         **{key: message[key] for key in _PLAIN},
     )
 
 
 def report_to_message(report: RunReport) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """The report as a dictionary, and the arrays of its result: [labels], or [saliency map] if there is one."""
+    """The report as a dictionary, and the arrays of its result.
+
+    Of a segmentation they are [labels], of a classification [saliency map] if there is one, of detections the masks.
+    """
     result, counts = report.result, report.counts
     if isinstance(result, Classification):
         about, arrays = {"classification": _classification_to_dict(result)}, []
         if result.saliency is not None:
             arrays.append(result.saliency.values)
+    elif isinstance(result, Detections):
+        about, arrays = _detections_to_dict(result)
+        about = {"detections": about}
     else:
         about, arrays = {"segmentation": _segmentation_to_dict(result)}, [result.labels]
         counts = result.voxel_counts() if counts is None else counts
@@ -103,6 +118,8 @@ def report_from_message(message: dict[str, Any], arrays: list[np.ndarray]) -> Ru
     """The inverse of ``report_to_message``; the arrays are taken as they are, not copied."""
     if "classification" in message:
         result = _classification_from_dict(message["classification"], arrays)
+    elif "detections" in message:
+        result = _detections_from_dict(message["detections"], arrays)
     else:
         result = _segmentation_from_dict(message["segmentation"], arrays[0])
     return RunReport(
@@ -180,6 +197,86 @@ def _classification_from_dict(about: dict[str, Any], arrays: list[np.ndarray]) -
         if saliency is None
         else Saliency(arrays[0], **{**saliency, "affine": np.array(saliency["affine"], dtype=np.float64)}),
     )
+
+
+def _detections_to_dict(result: Detections) -> tuple[dict[str, Any], list[np.ndarray]]:
+    findings, masks = _findings_to_list(result.findings)
+    about = {
+        "classes": list(result.classes),
+        "findings": findings,
+        "threshold": float(result.threshold),
+        "notes": list(result.notes),
+    }
+    return about, masks
+
+
+def _detections_from_dict(about: dict[str, Any], arrays: list[np.ndarray]) -> Detections:
+    findings, _ = _findings_from_list(about["findings"], arrays)
+    return Detections(tuple(about["classes"]), findings, about["threshold"], tuple(about["notes"]))
+
+
+def _reference_to_dict(
+    reference: Segmentation | FindingReference | None,
+) -> tuple[dict[str, Any] | None, list[np.ndarray]]:
+    if reference is None:
+        return None, []
+    if isinstance(reference, Segmentation):
+        return {"segmentation": _segmentation_to_dict(reference)}, [reference.labels]
+    about: dict[str, Any] = {"classes": list(reference.classes), "instances": reference.instances is not None}
+    arrays: list[np.ndarray] = []
+    for name in ("findings", "ignored", "proposals"):
+        some = getattr(reference, name)
+        about[name], masks = (None, []) if some is None else _findings_to_list(some)
+        arrays += masks
+    if reference.instances is not None:
+        arrays.append(np.asarray(reference.instances))
+    return {"findings": about}, arrays
+
+
+def _reference_from_dict(
+    about: dict[str, Any] | None, arrays: list[np.ndarray]
+) -> Segmentation | FindingReference | None:
+    if about is None:
+        return None
+    if "segmentation" in about:
+        return _segmentation_from_dict(about["segmentation"], arrays[0])
+    about, parts = about["findings"], {}
+    for name in ("findings", "ignored", "proposals"):
+        some, arrays = (None, arrays) if about[name] is None else _findings_from_list(about[name], arrays)
+        parts[name] = some
+    return FindingReference(tuple(about["classes"]), **parts, instances=arrays[0] if about["instances"] else None)
+
+
+def _findings_to_list(findings: Sequence[Finding]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    """One dictionary a finding, and the masks of those that have one, 0 or 1, in their order."""
+    about = [
+        {
+            "center": [float(x) for x in one.center],
+            "size": [float(x) for x in one.size],
+            "label": one.label,
+            "score": None if one.score is None else float(one.score),
+            "state": one.state,
+            "measured_diameter_mm": None if one.measured_diameter_mm is None else float(one.measured_diameter_mm),
+            "mask": None if one.mask is None else _matrix(one.mask.affine),
+            "synthetic": bool(one.synthetic),
+            "about": one.about,
+        }
+        for one in findings
+    ]
+    return about, [one.mask.values.astype(np.uint8) for one in findings if one.mask is not None]
+
+
+def _findings_from_list(
+    about: Sequence[dict[str, Any]], arrays: list[np.ndarray]
+) -> tuple[tuple[Finding, ...], list[np.ndarray]]:
+    """The inverse of ``_findings_to_list``, and the arrays that are left."""
+    found, left = [], list(arrays)
+    for one in about:
+        # Masks are small, and are kept without the memory that they came in.
+        mask = None if one["mask"] is None else FindingMask(left.pop(0) != 0, np.array(one["mask"], dtype=np.float64))
+        place = {key: tuple(one[key]) for key in ("center", "size")}
+        found.append(Finding(**{**one, **place, "mask": mask}))
+    return tuple(found), left
 
 
 def _matrix(affine: np.ndarray) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""What a run found, ready to be shown: one row for each segment or class, and the sentences that go with them."""
+"""What a run found, ready to be shown: a row for each segment, class or finding, and the sentences that go with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..results import Classification, Segmentation
+from ..results import Classification, Detections, Segmentation
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,28 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
+class FindingRow:
+    """One finding. rank: from 1, by falling score. score: 0 to 1; None where a reader says so. diameter_mm: mm.
+    volume_ml: mL. state: one of ``results.STATES``. called: whether it counts at the operating point. synthetic: put
+    into the scan."""
+
+    rank: int
+    name: str
+    score: float | None
+    diameter_mm: float
+    volume_ml: float
+    state: str
+    called: bool
+    synthetic: bool
+
+
+@dataclass(frozen=True)
 class RunReport:
     """A finished run. scores: as the task's ``evaluate`` gives them, None without a reference. counts: voxels of each
     segment, by name, where they were counted already, which takes long in a large volume."""
 
     model: str
-    result: Segmentation | Classification
+    result: Segmentation | Classification | Detections
     device: str
     seconds: float
     scores: dict[str, Any] | None = field(default=None)
@@ -53,11 +69,19 @@ class RunReport:
         """The result where it is a classification, else None."""
         return self.result if isinstance(self.result, Classification) else None
 
+    @property
+    def detections(self) -> Detections | None:
+        """The result where it is one of a detection, else None."""
+        return self.result if isinstance(self.result, Detections) else None
+
     @functools.cached_property
-    def rows(self) -> tuple[ReportRow, ...] | tuple[ClassRow, ...]:
-        """The segments or classes, in the model's order; segments that were not found are there with volume 0."""
+    def rows(self) -> tuple[ReportRow, ...] | tuple[ClassRow, ...] | tuple[FindingRow, ...]:
+        """The segments or classes, in the model's order (segments that were not found are there with volume 0); all
+        findings, by falling score."""
         if isinstance(self.result, Classification):
             return _class_rows(self.result)
+        if isinstance(self.result, Detections):
+            return _finding_rows(self.result)
         return self._segment_rows(self.result)
 
     @property
@@ -79,7 +103,7 @@ class RunReport:
     @property
     def sentence(self) -> str:
         """One line for a status bar."""
-        if isinstance(self.result, Classification):
+        if isinstance(self.result, (Classification, Detections)):
             return f"{self.result.sentence.rstrip('.')}; {self.seconds:.1f} s on {self.device}."
         found = sum(row.voxels > 0 for row in self.rows)
         said = f"{found} of {len(self.rows)} segments found in {self.seconds:.1f} s on {self.device}"
@@ -107,4 +131,14 @@ def _class_rows(result: Classification) -> tuple[ClassRow, ...]:
     return tuple(
         ClassRow(name, float(probability), threshold, name in result.called)
         for name, probability, threshold in zip(result.classes, result.probabilities, result.thresholds, strict=True)
+    )
+
+
+def _finding_rows(result: Detections) -> tuple[FindingRow, ...]:
+    called = set(map(id, result.called))
+    return tuple(
+        FindingRow(
+            rank, one.label, one.score, one.diameter_mm, one.volume_ml, one.state, id(one) in called, one.synthetic
+        )
+        for rank, one in enumerate(result.findings, start=1)
     )

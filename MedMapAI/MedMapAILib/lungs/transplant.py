@@ -34,13 +34,14 @@ _HALF = 0.5
 @dataclass
 class Transplants:
     """A host with what was put into it so far. voxels: float32 (I, J, K) HU along the patient's axes. instances: uint16,
-    n + 1 for findings[n]. taken: centers (voxel index) and radii (mm)."""
+    n + 1 for findings[n]. taken: centers (voxel index) and radii (mm). where: the voxels that each was computed for."""
 
     host: HostScan
     voxels: np.ndarray
     instances: np.ndarray
     findings: list[Finding] = field(default_factory=list)
     taken: list[tuple[np.ndarray, float]] = field(default_factory=list)
+    where: list[tuple[slice, slice, slice]] = field(default_factory=list)
 
     @classmethod
     def begin(cls, host: HostScan) -> Transplants:
@@ -71,6 +72,7 @@ class Transplants:
             return False
         self._note(nodule, graft, inside, pose.scale, place, about or {})
         self.taken.append((center, float(reach.max())))
+        self.where.append(graft.where)
         return True
 
     def _put(self, graft: Graft, rng: np.random.Generator) -> np.ndarray:

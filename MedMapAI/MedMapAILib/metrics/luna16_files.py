@@ -105,8 +105,8 @@ def _rows_of_scans(table: _Table, known: _Known, notes: list[str]) -> list[np.nd
         names = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
         rows = sum(number_of[name] is None for name in table.ids)
         notes.append(
-            f"{rows} rows of {table.path.name} do not count: they are of {len(unknown)} scans that are not in the list "
-            f"of scans ({names})."
+            f"Of {table.path.name} {rows} row{'s do' if rows > 1 else ' does'} not count: the list of scans has none "
+            f"of that name ({names})."
         )
     if any(number is not None and name not in known.exact for name, number in number_of.items()):
         notes.append(f"Ids of scans in {table.path.name} have lost their leading zeros; they were matched without.")

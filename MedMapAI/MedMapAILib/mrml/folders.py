@@ -57,8 +57,10 @@ def remove_node(node: Any) -> None:
 
 
 def all_items() -> list[int]:
-    """Every item of the tree, parents before what lies in them."""
-    tree = hierarchy()
+    """Every item of the tree, parents before what lies in them; none before there is a tree, which is not made."""
+    import slicer
+
+    tree = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
     return _children(tree.GetSceneItemID(), True) if tree is not None else []
 
 

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 from ... import boxes as geometry
-from ..checks import check_dropout
 from .anchor_grid import AnchorGrid
-from .anchors import default_anchors, default_strides
-from .backbones import build_pyramid, check_backbone, check_strides
-from .detector import Detector, check_anchors, check_width, common_options
+from .backbones import build_pyramid
+from .detector import Detector
 from .matching import IGNORED
+from .options_3d import common_arguments
 
 #: The path of the class, as a bundle names it.
 TARGET = "MedMapAILib.networks.detection.retinanet_3d.RetinaNet3D"
@@ -101,42 +100,14 @@ class RetinaNet3D(Detector):
         return logits, deltas, centers, anchors
 
 
-def arguments(
-    *,
-    in_channels: int,
-    classes: int,
-    backbone: str = "light",
-    anchors: Sequence[Sequence[float]] | None = None,
-    strides: Sequence[Sequence[int]] | None = None,
-    width: float = 1.0,
-    detections: int = 100,
-    score_floor: float = 0.02,
-    nms: float = 0.2,
-    dropout: float = 0.0,
-) -> dict[str, Any]:
+def arguments(*, in_channels: int, classes: int, **options: Any) -> dict[str, Any]:
     """The arguments of the class, checked, with nothing left open, as JSON takes them. Raises InputError."""
-    anchors, strides = check_anchors(anchors, 3), check_strides(strides, 3)
-    strides = strides or default_strides(anchors, 3)
-    return {
-        "in_channels": in_channels,
-        "classes": classes,
-        "backbone": check_backbone(backbone),
-        "anchors": anchors or default_anchors(strides),
-        "strides": strides,
-        "width": check_width(width),
-        **common_options(detections=detections, score_floor=score_floor, nms=nms),
-        "dropout": check_dropout(dropout),
-    }
+    return common_arguments(in_channels=in_channels, classes=classes, **options)
 
 
 def build(*, in_channels: int, classes: int, **options: Any) -> RetinaNet3D:
-    """A RetinaNet to train on volumes (B, in_channels, *S).
+    """A RetinaNet to train on volumes (B, in_channels, *S). options: see ``options_3d.common_arguments``.
 
-    backbone: "light", "resnet18-fpn" or "resnet50-fpn". anchors: sizes in voxels, [[a, b, c], …]; see
-    ``anchors.fit_anchors``. strides: voxels a cell, for each level and axis, such as [[4, 4, 2], [8, 8, 4]]; where none
-    are given they follow from the anchors. width: all channels are multiplied by it. detections: at most so many an
-    image. score_floor: what scores less is not given. nms: IoU above which the better of two boxes is kept.
-    dropout: probability, on the features before the heads.
     Raises InputError.
     """
     return RetinaNet3D(**arguments(in_channels=in_channels, classes=classes, **options))

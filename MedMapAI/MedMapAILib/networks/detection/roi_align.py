@@ -43,7 +43,9 @@ def roi_align(
     dims = features.ndim - 2
     bins = (output_size,) * dims if isinstance(output_size, int) else tuple(output_size)
     scale = features.new_tensor([1.0] * dims if stride is None else [float(s) for s in stride])
-    pooled = [_of_image(image, own.detach(), bins, scale, sampling_ratio) for image, own in zip(features, boxes, strict=True)]
+    pooled = [
+        _of_image(image, own.detach(), bins, scale, sampling_ratio) for image, own in zip(features, boxes, strict=True)
+    ]
     return torch.cat(pooled)
 
 
@@ -68,9 +70,7 @@ def _sampled(image: Tensor, boxes: Tensor, bins: tuple[int, ...], counts: tuple[
     return torch.cat(parts)
 
 
-def _group(
-    image: Tensor, boxes: Tensor, points: list[int], bins: tuple[int, ...], counts: tuple[int, ...]
-) -> Tensor:
+def _group(image: Tensor, boxes: Tensor, points: list[int], bins: tuple[int, ...], counts: tuple[int, ...]) -> Tensor:
     dims, regions = len(bins), len(boxes)
     low, side = geometry.corners(boxes)[0], geometry.sizes(boxes)
     places, within = [], []

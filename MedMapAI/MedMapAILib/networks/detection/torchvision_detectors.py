@@ -34,7 +34,7 @@ _REGION = 7
 _LIGHT_REPRESENTATION, _REPRESENTATION = 256, 1024
 #: Regions an image that a region's head learns from: medical images hold few objects, and on a CPU looking up regions
 #: costs as much as all of the light backbone. And which part of them are objects at most.
-_LIGHT_SAMPLES, _SAMPLES, _OBJECTS = 64, 256, 0.25
+_LIGHT_SAMPLES, _SAMPLES, _OBJECTS = 128, 256, 0.25
 
 
 def common_arguments(

@@ -117,7 +117,7 @@ class ProposalNetwork(RegionProposalNetwork):
             batch_size_per_image=256,
             positive_fraction=0.5,
             pre_nms_top_n={"training": 1000, "testing": 1000},
-            post_nms_top_n={"training": 500, "testing": 300},
+            post_nms_top_n={"training": 256, "testing": 256},
             nms_thresh=0.7,
         )
 
