@@ -25,10 +25,12 @@ from MedMapAIQt.chart_view import ChartView  # noqa: E402
 from MedMapAIQt.error_dialog import show_error  # noqa: E402
 from MedMapAIQt.module_logic import ModuleLogic  # noqa: E402
 from MedMapAIQt.module_panel import ModulePanel  # noqa: E402
-from MedMapAIQt.scene_cases import export_pairs, export_samples, new_samples  # noqa: E402
+from MedMapAIQt.scene_cases import export_findings, export_pairs, export_samples, new_samples  # noqa: E402
 from MedMapAIQt.self_test import ModuleTest  # noqa: E402
 from MedMapAIQt.training_fields import (  # noqa: E402
     CLASSIFICATION,
+    DETECTION,
+    FRAMES,
     SOURCES,
     TASKS,
     parameters_of,
@@ -46,6 +48,9 @@ CLASS_NETWORKS = [
     "unet-encoder",
 ]  # fmt: skip
 CLASS_LOSSES = ["cross-entropy", "focal"]
+DET_NETWORKS = ["retinanet", "faster-rcnn", "mask-rcnn", "fast-rcnn"]
+BACKBONES = ["light", "resnet18-fpn", "resnet50-fpn"]
+REGIONS = ["all", "lungs"]
 ATTENTION = ["none", "se", "cbam", "transformer"]
 OPTIMIZERS = ["adamw", "sgd"]
 DEVICES = ["auto", "cpu", "cuda"]
@@ -59,8 +64,8 @@ class MedMapAITraining(ScriptedLoadableModule):
         parent.dependencies = ["MedMapAI"]
         parent.contributors = ["MedMapAI developers"]
         parent.helpText = _(
-            "Trains a model that segments or classifies, on a data set or on cases that are open in Slicer. The "
-            "finished model is listed in the module MedMapAI.<br><b>Research use only; not a medical device.</b>"
+            "Trains a model that segments, classifies or detects, on a data set or on cases that are open in Slicer. "
+            "The finished model is listed in the module MedMapAI.<br><b>Research use only; not a medical device.</b>"
         )
         parent.acknowledgementText = _("Built on 3D Slicer, PyTorch and MONAI.")
 
@@ -83,6 +88,10 @@ class MedMapAITrainingParameterNode:
     members: Annotated[int, WithinRange(1, 20)] = 1
     weights: str = ""
     mixup: Annotated[float, WithinRange(0.0, 10.0), Decimals(2)] = 0.0
+    detNetwork: Annotated[str, Choice(DET_NETWORKS)] = "retinanet"
+    backbone: Annotated[str, Choice(BACKBONES)] = "light"
+    region: Annotated[str, Choice(REGIONS)] = "all"
+    frame: Annotated[str, Choice(FRAMES)] = FRAMES[0]
     network: Annotated[str, Choice(NETWORKS)] = "unet"
     loss: Annotated[str, Choice(LOSSES)] = "dice-ce"
     optimizer: Annotated[str, Choice(OPTIMIZERS)] = "adamw"
@@ -105,7 +114,7 @@ class MedMapAITrainingWidget(ModulePanel):
         for pathEdit in (self.ui.datasetPath, self.ui.outputPath):
             pathEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.NoDot | ctk.ctkPathLineEdit.NoDotDot
         self.ui.datasetFile.filters = ctk.ctkPathLineEdit.Files
-        self.ui.datasetFile.nameFilters = [_("Tables and archives") + " (*.csv *.tsv *.npz)"]
+        self.ui.datasetFile.nameFilters = [_("Tables and archives") + " (*.csv *.tsv *.npz *.json)"]
         self.tables = {
             PAIRS: CaseTable(self.ui.pairsTable, pair_columns(), self._writeCases),
             SAMPLES: CaseTable(self.ui.samplesTable, sample_columns(), self._writeCases),
@@ -375,6 +384,7 @@ class MedMapAITrainingWidget(ModulePanel):
                 ("validation_loss", _("validation loss")),
                 ("validation_dice", _("Dice")),
                 ("validation_auc", _("AUC")),
+                ("validation_froc", _("FROC")),
             ):
                 if event.get(key) is not None:
                     parts.append(f"{name} {event[key]:.3f}")
@@ -408,7 +418,12 @@ class MedMapAITrainingWidget(ModulePanel):
         if self.logic.chartNode is None or not self._parameterNode:
             return
         charts = [(_("Learning curve"), self.logic.chartNode)]
-        names = {"roc": _("ROC"), "precision_recall": _("Precision and recall"), "reliability": _("Reliability")}
+        names = {
+            "roc": _("ROC"),
+            "froc": _("FROC"),
+            "precision_recall": _("Precision and recall"),
+            "reliability": _("Reliability"),
+        }
         charts += [(names[key], chart) for key, chart in self.logic.curveNodes.items() if chart.GetScene() is not None]
         self.charts.show(charts, self._parameterNode.parameterNode)
 
@@ -427,7 +442,8 @@ class MedMapAITrainingLogic(ModuleLogic):
         self.onEvent = None
         self.tableNode = None
         self.chartNode = None
-        #: Charts of a finished classifier, by what they show: "roc", "precision_recall", "reliability".
+        #: Charts of a finished classifier or detector, by what they show: "roc", "froc", "precision_recall",
+        #: "reliability".
         self.curveNodes = {}
         #: The epochs so far.
         self.rows = []
@@ -452,6 +468,9 @@ class MedMapAITrainingLogic(ModuleLogic):
         """Write the cases of the scene, as the task of TrainingParameters has them. Returns the labels of segments."""
         if parameters.task == CLASSIFICATION:
             self.exportSamples(cases_of(parameterNode, SAMPLES), folder, progress)
+            return {}
+        if parameters.task == DETECTION:
+            export_findings(cases_of(parameterNode, SAMPLES), folder, progress)
             return {}
         return self.exportPairs(cases_of(parameterNode, PAIRS), folder, progress)
 
@@ -654,11 +673,12 @@ class MedMapAITrainingLogic(ModuleLogic):
 
     @property
     def _score(self):
-        """By what the training is followed: "auc" of a classification, else "dice"."""
-        return "auc" if any("validation_auc" in row for row in self.rows) else "dice"
+        """By what the training is followed: "auc" of a classification, "froc" of a detection, else "dice"."""
+        followed = [name for name in ("auc", "froc") if any(f"validation_{name}" in row for row in self.rows)]
+        return followed[0] if followed else "dice"
 
     def _drawCurves(self):
-        """Charts of the cases held out, where a classifier was trained."""
+        """Charts of the cases held out, where a classifier or a detector was trained."""
         from MedMapAILib import mrml
         from MedMapAILib.training.curves import read_curves
 

@@ -138,3 +138,58 @@ def show(volume) -> None:
     center = [(bounds[n] + bounds[n + 1]) / 2 for n in (0, 2, 4)]
     for slice_node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
         slice_node.JumpSliceByCentering(*center)
+
+
+def write_scans_of_balls(folder: Path, count: int = 6) -> Path:
+    """A data set of scans (CT-like, voxels of 1 mm) with a ball of 8 mm in each, as a list of boxes: images/ and
+    findings.csv."""
+    from MedMapAILib.datasets.scene import write_detection_cases
+    from MedMapAILib.results import FindingReference
+
+    def cases():
+        for seed in range(count):
+            image, finding = scan_of_a_ball(seed)
+            yield image, FindingReference(("ball",), (finding,))
+
+    write_detection_cases(cases(), folder)
+    return folder
+
+
+def scan_of_a_ball(seed: int):
+    """(image (1, 32, 32, 24), the Finding that is true): a bright ball of 8 mm somewhere in noise."""
+    from MedMapAILib.results import finding_of_sphere
+
+    random = np.random.default_rng(seed)
+    voxels = random.normal(-800, 30, (32, 32, 24))
+    center = random.uniform(8, np.array(voxels.shape) - 8)
+    distance = np.linalg.norm(np.moveaxis(np.indices(voxels.shape), 0, -1) - center, axis=-1)
+    voxels[distance <= 4] += 800
+    affine = np.diag([1.0, 1, 1, 1])
+    affine[:3, 3] = (-20, 10, 50)
+    finding = finding_of_sphere(tuple(affine[:3, :3] @ center + affine[:3, 3]), 8.0, "ball", state="reference")
+    return make_image(voxels[None].astype(np.float32), affine), finding
+
+
+def ball_config(data: Path, **training) -> dict:
+    """A configuration that trains a tiny detector for a moment."""
+    return {
+        "task": {"name": "detection"},
+        "dataset": {"path": str(data), "classes": ["ball"]},
+        "split": {"validation": 0.34, "seed": 1},
+        "plan": {"spacing": [1.0, 1.0, 1.0], "patch": [32, 32, 16], "batch": 2},
+        "network": {"name": "retinanet", "width": 0.5},
+        "optimizer": {"learning_rate": 5e-3},
+        "training": {"epochs": 3, "iterations_per_epoch": 5, "device": "cpu", "ema_decay": 0.5, **training},
+        "augmentation": {"affine": 0.0, "noise": 0.0, "blur": 0.0, "gamma": 0.0, "bias_field": 0.0},
+        "model": {"name": "balls", "title": "Balls", "modality": "synthetic", "half_precision": False},
+    }
+
+
+def train_small_detector(folder: Path, **training) -> Path:
+    """Train "balls" for a moment. Returns the bundle's folder, renamed to the model's name."""
+    from MedMapAILib.training.run import train
+
+    bundle = train(ball_config(write_scans_of_balls(folder / "balls"), **training), folder / "output")
+    models = folder / "models"
+    models.mkdir()
+    return bundle.rename(models / "balls")

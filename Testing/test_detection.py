@@ -72,8 +72,8 @@ def test_48_axis_orders_give_the_same_findings(trained):
 
 def test_boxes_go_to_an_oblique_grid_and_back():
     """A ball keeps its box whichever way the grid is turned; an ellipsoid's may only grow."""
-    affine = rotation((1, 2, 3), 40).copy()
-    affine[:3, :3] = affine[:3, :3] * [0.8, 0.8, 2.5]
+    affine = np.eye(4)
+    affine[:3, :3] = rotation((1, 2, 3), 40)[:3, :3] * [0.8, 0.8, 2.5]
     affine[:3, 3] = 5, 6, 7
     dataset_truth = scan_with_balls(3)[2]
     from MedMapAILib.results import finding_of_sphere
@@ -201,6 +201,29 @@ def test_slices_are_looked_at_by_torchvisions_networks(tmp_path, network):
     result = open_predictor(bundle).predict(make_image(voxels[None], affine))
     assert result.classes == ("ball",)
     assert all(0 <= finding.score <= 1 and min(finding.size) > 0 for finding in result.findings)
+
+
+def test_a_fast_rcnn_chooses_among_the_boxes_of_a_table(tmp_path, capsys):
+    """Proposals beside the balls lead to findings beside the balls; without any it says what is missing."""
+    table = write_findings_dataset(tmp_path / "data", 3)
+    rows = list(csv.reader(open(table)))
+    with open(tmp_path / "data" / "boxes.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    network = {"name": "fast-rcnn", "backbone": "light", "width": 0.5, "proposals": "given", "score_floor": 0.0}
+    config = detection_config(table, epochs=1, iterations=2, network=network)
+    config["dataset"]["proposals"] = str(tmp_path / "data" / "boxes.csv")
+    folder = train(config, tmp_path / "out")
+    voxels, affine, truth = scan_with_balls(1)
+    write_array(voxels, affine, tmp_path / "scan.nrrd")
+    with open(tmp_path / "one.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["x", "y", "z", "diameter_mm", "class", "frame"], [*truth[0], "ball", "RAS"]])
+    call = ["run", str(folder), str(tmp_path / "scan.nrrd"), str(tmp_path / "found.json")]
+    assert main([*call, "--proposals", str(tmp_path / "one.csv")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())["findings"]
+    assert found and all(np.linalg.norm(np.subtract(f["center"], truth[0, :3])) < 25 for f in found)
+    capsys.readouterr()
+    assert main(call) == 2
+    assert "proposals" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_series import write_series
 from MedMapAILib.datasets import open_dataset
 from MedMapAILib.datasets.duplicates import content_hash
 from MedMapAILib.datasets.finding_geometry import box_after, fit_findings, voxel_edges
@@ -180,14 +181,14 @@ def test_what_is_smaller_than_a_voxel_gets_one(tmp_path):
     assert "a finding 1" in dataset.source["notes"][0] and "one voxel" in dataset.source["notes"][0]
     # At the edge it stays inside, and a box without thickness is one of a voxel.
     header = ("image", "x_min", "y_min", "z_min", "x_max", "y_max", "z_max")
-    _, image, finding = one_box(tmp_path, -3, -3, 11, 3, 3, 11, header=header, options={"frame": "LPS"})
+    _, image, finding = one_box(tmp_path, -3, -3, 10.5, 3, 3, 10.5, header=header, options={"frame": "LPS"})
     low, high = voxel_edges(finding, affine_of(image))
     np.testing.assert_allclose((low, high), ((7.5, 5.5, 11), (13.5, 11.5, 12)))
 
 
 def test_fitting_twice_changes_nothing():
     affine = np.diag([-0.7, -0.7, 1.25, 1.0])
-    findings = [finding_of_sphere(center, 3, "a") for center in NOISE.uniform((-15, -15, -1), (1, 1, 26), (200, 3))]
+    findings = [finding_of_sphere(center, 3, "a") for center in NOISE.uniform((-17, -17, -3), (3, 3, 28), (200, 3))]
     once = fit_findings(findings, (20, 20, 20), affine)
     assert once.clipped and once.outside
     again = fit_findings(once.findings, (20, 20, 20), affine)
@@ -201,10 +202,7 @@ def test_what_lies_wholly_outside_is_refused_with_a_list(tmp_path):
 
 
 def test_dicom_scans_are_looked_at_when_they_are_loaded(tmp_path):
-    from dicom_series import write_series
-
-    array = NOISE.integers(-1000, 400, (5, 8, 10)).astype(np.int16)
-    write_series(tmp_path / "images" / "ct", array)
+    write_series(tmp_path / "images" / "ct", [(-10, -20, 2.0 * k) for k in range(4)])
     image = read_image(tmp_path / "images" / "ct")
     affine = affine_of(image)
     corner = affine[:3, 3]
@@ -221,7 +219,7 @@ def test_dicom_scans_are_looked_at_when_they_are_loaded(tmp_path):
     refused("ct finding 1", call=load_case, arguments=[dataset.cases[0], dataset])
 
 
-# ---------------------------------------------------------------------------------------------------- tables as they come
+# ------------------------------------------------------------------------------------------------ tables as they come
 
 
 @pytest.mark.parametrize("comma", [";", "\t"])
@@ -338,7 +336,7 @@ def test_classes_splits_ignored_synthetic_and_what_else_is_known(tmp_path):
     options = {"frame": "RAS", "classes": ["nodule", "mass"]}
     assert open_dataset(table, options=options).findings == ("nodule", "mass")
     refused("mass", "dataset.classes", arguments=[table], options=options | {"classes": ["nodule"]})
-    refused("training part", "mass", call=make_split, arguments=[dataset])
+    refused("training part", "mass", call=make_split, arguments=[dataset], validation=0.0)
     statistics = finding_statistics(dataset)
     assert (statistics.count, statistics.ignored, statistics.synthetic) == (2, 1, 1)
     assert statistics.classes == {"mass": 1, "nodule": 1}
@@ -610,7 +608,7 @@ def test_the_same_scan_twice_stays_together_and_must_agree(tmp_path):
     dataset = open_dataset(tmp_path)
     same = [case for case in dataset.cases if case.name in ("00", "19")]
     assert content_hash(same[0]) == content_hash(same[1])
-    refused("00 (1 finding) = 19 (no finding)", call=make_split, arguments=[dataset])
+    refused("00 (1 finding) = 19 (no finding)", call=make_split, arguments=[dataset], validation=0.0)
     text = (tmp_path / "findings.csv").read_text().splitlines()
     text[20] = "19,3,3,3,3,LPS,p9"
     (tmp_path / "findings.csv").write_text("\n".join(text))

@@ -115,7 +115,7 @@ def test_it_tells_two_classes_apart(name):
     # Dark spots are no blobs, so all places are given.
     given = [target["boxes"].clone() for target in targets]
     network = small(name, classes=2)
-    learn(network, images, targets, steps=50, proposals=given)
+    learn(network, images, targets, steps=80, proposals=given)
     with torch.inference_mode():
         results = network(images, proposals=given)
     for result, target in zip(results, targets, strict=True):

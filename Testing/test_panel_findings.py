@@ -132,7 +132,8 @@ def test_findings_are_listed_and_a_click_goes_there(shown):
     for row in (1, 0):
         click_row(review, row)
         np.testing.assert_allclose(views_at(), [centers[row]] * 3, atol=1e-6)
-        assert review.chosen[0].GetDisplayNode().GetPropertiesLabelVisibility()
+    widths = [node.GetDisplayNode().GetLineThickness() for node, _ in mrml.finding_nodes(folder)]
+    assert widths[0] > widths[1] == widths[2], "the chosen one stands out"
     host.screenshot(panel_data.ARTIFACTS / "panel_run_findings.png")
     host.check()
 
@@ -288,7 +289,8 @@ def test_exports(shown, tmp_path):
 
 
 def test_corrected_findings_are_training_data(shown, tmp_path):
-    from MedMapAILib.datasets import load_case, open_dataset
+    from MedMapAILib.datasets import open_dataset
+    from MedMapAILib.datasets.loading import load_case
 
     host, panel, review, folder = shown
     click_row(review, 0)
@@ -320,7 +322,8 @@ def test_corrected_findings_are_training_data(shown, tmp_path):
 
 
 def test_masks_are_exported_as_label_maps(slicer_host, panel, tmp_path):  # noqa: F811
-    from MedMapAILib.datasets import load_case, open_dataset
+    from MedMapAILib.datasets import open_dataset
+    from MedMapAILib.datasets.loading import load_case
     from MedMapAIQt.finding_export import export_reviewed
 
     volume = scan()
@@ -353,10 +356,10 @@ def test_review_goes_on_after_a_scene_was_saved_and_loaded(shown, tmp_path):
     host, panel, review, folder = shown
     click_row(review, 0)
     review.ui.acceptButton.click()
-    assert slicer.util.saveScene(str(tmp_path / "review.mrb"))
+    assert slicer.app.ioManager().saveScene(str(tmp_path / "review.mrb"))
     host.closeScene()
     assert review.folder == 0 and not review._container.isVisibleTo(panel.parent)
-    slicer.util.loadScene(str(tmp_path / "review.mrb"))
+    slicer.app.ioManager().loadScene(str(tmp_path / "review.mrb"))
     panel.enter()
     assert cells(panel.findingReview, 0)[5] == "✓ accepted"
     click_row(panel.findingReview, 1)

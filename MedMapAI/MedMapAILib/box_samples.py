@@ -18,6 +18,8 @@ from .boxes import boxes_of_instances, ellipsoid_box
 NO_BOX, IGNORED = -1, -2
 #: Rows of boxes in a sample. A patch with more findings keeps those nearest to its middle.
 _ROWS = 64
+#: Rows of proposals; a patch with more keeps a random choice.
+_PROPOSALS = 300
 #: A finding of which less than this share is in the patch cannot be told, so it is neither right nor wrong to find it.
 _LEAST_VISIBLE = 0.5
 
@@ -128,7 +130,8 @@ def random_move(
 
 def sample_at(prepared: dict[str, np.ndarray], move: Move, minimum: float = 1.0) -> dict[str, torch.Tensor]:
     """The sample at a place: "image" (C, *S) float32, "boxes" (rows, 2D) float32, "labels" (rows,) int64, where -1 is
-    no box and -2 a box to ignore, and "instances" (*S) int32 where the scan has them; without the axis across slices.
+    no box and -2 a box to ignore; where the scan has them "proposals" (300, 2D), NaN below the last, and "instances"
+    (*S) int32; all of it without the axis across slices.
 
     prepared: as ``random_move``, with "labels" (N,), "ignored" (M, 6) and perhaps "instances" (I, J, K), value n + 1
     for row n of boxes. minimum: no side of a box is shorter, voxels.
@@ -159,6 +162,12 @@ def sample_at(prepared: dict[str, np.ndarray], move: Move, minimum: float = 1.0)
     }
     sample["boxes"][: len(order)] = torch.from_numpy(boxes[order]).float()
     sample["labels"][: len(order)] = torch.from_numpy(labels[order])
+    if "proposals" in prepared:
+        given, _, _ = _clipped(move.boxes(prepared["proposals"]), np.zeros(len(prepared["proposals"])), move, 0.0)
+        given = given[:, columns]
+        chosen = np.random.default_rng(len(given)).permutation(len(given))[:_PROPOSALS]
+        sample["proposals"] = torch.full((_PROPOSALS, 2 * len(kept)), torch.nan)
+        sample["proposals"][: len(chosen)] = torch.from_numpy(given[chosen]).float()
     if "instances" in prepared:
         table = np.zeros(len(prepared["boxes"]) + 1, dtype=np.int32)
         for row, number in enumerate(order):

@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         "output",
         metavar="OUTPUT",
         type=Path,
-        help="what to write: .seg.nrrd, .nrrd, .nii.gz, .mha for a segmentation; .csv, .json for a classification; .csv, "
-        ".json, .mrk.json for a detection",
+        help="what to write: .seg.nrrd, .nrrd, .nii.gz, .mha for a segmentation; .csv, .json for a classification; "
+        ".csv, .json, .mrk.json for a detection",
     )
     run.add_argument(
         "--reference",
@@ -105,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--roi", metavar="X,Y,Z,DX,DY,DZ", type=_roi, help="run in a box only: its center and size, RAS mm"
+    )
+    run.add_argument(
+        "--proposals",
+        type=Path,
+        metavar="BOXES",
+        help="a file of boxes that a detector chooses among which was trained to (a Fast R-CNN)",
     )
     run.add_argument(
         "--add-hu",
@@ -143,7 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     cross.add_argument(
         "--output", required=True, type=Path, metavar="DIR", help="folder for the folds and the report; goes on there"
     )
-    cross.add_argument("--curves", type=Path, metavar="DIR", help="write curves of a classification or detection as pictures")
+    cross.add_argument(
+        "--curves", type=Path, metavar="DIR", help="write curves of a classification or detection as pictures"
+    )
     cross.add_argument("--json", action="store_true", help="print JSON")
     cross.set_defaults(command=_crossvalidate)
 
@@ -165,7 +173,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a setting of section [dataset] in which this data set differs from the one that was trained on, such as "
         "class_column=Diagnosis or excluded=annotations_excluded.csv",
     )
-    evaluate.add_argument("--curves", type=Path, metavar="DIR", help="write curves of a classification or detection as pictures")
+    evaluate.add_argument(
+        "--curves", type=Path, metavar="DIR", help="write curves of a classification or detection as pictures"
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(command=_evaluate)
 

@@ -19,6 +19,7 @@ class SegmentationOutput:
 
         if options.saliency is not None:
             raise InputError("--saliency is for models that classify; this one segments.")
+        _refuse_proposals(options)
         check_writable_segmentation(options.output)
         self._options = options
 
@@ -79,6 +80,7 @@ class ClassificationOutput:
         from .results import check_writable_classification
 
         check_writable_classification(options.output)
+        _refuse_proposals(options)
         if options.saliency is not None:
             if ending_of(options.saliency) not in WRITABLE:
                 raise InputError(f"{options.saliency} must end in one of {', '.join(WRITABLE)}; rename it.")
@@ -156,7 +158,11 @@ class DetectionOutput:
 
     def wishes(self) -> dict[str, Any]:
         """What to ask of the predictor besides."""
-        return {}
+        from .datasets.findings_table import read_findings
+
+        if self._options.proposals is None:
+            return {}
+        return {"proposals": read_findings(self._options.proposals).findings}
 
     def reference(self, bundle: Any, image: Any) -> Any:
         """The findings in the file of --reference, or None."""
@@ -216,6 +222,11 @@ class DetectionOutput:
         print(f"{report['candidates']} candidates in all, down to the lowest scores, are in the file.")
         for name, value in report.get("metrics", {}).items():
             print(f"{name.replace('_', ' ')}: {value:g}")
+
+
+def _refuse_proposals(options: argparse.Namespace) -> None:
+    if options.proposals is not None:
+        raise InputError("--proposals is for models that detect; leave it out.")
 
 
 #: Task → what it takes, writes and says.

@@ -44,8 +44,9 @@ def link_slices(
     that they are across, mm. iou: overlap from which two boxes are linked. gap: slices between two linked boxes in
     which nothing was found. contained: part of the smaller box that lies in the other from which they are linked all
     the same. top: the score is the mean of so many highest scores (all, where there are fewer); 1 is their maximum.
-    least_slices: findings in fewer slices are left out. count: at most so many findings. spacing: between neighboring slices, mm; by default the
-    smallest difference of positions. first: position of the middle of slice 0, mm; by default the lowest position.
+    least_slices: findings in fewer slices are left out. count: at most so many findings. spacing: between neighboring
+    slices, mm; by default the smallest difference of positions. first: position of the middle of slice 0, mm; by
+    default the lowest position.
 
     Returns by falling score "boxes" (N, 6) voxel edges [a0, b0, s0, a1, b1, s1], the smallest around all boxes of the
     finding, with s counted in slices from ``first``; "scores" (N,), "labels" (N,), "slices" (N,) how many slices show

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -45,12 +46,40 @@ def export_samples(samples: Sequence[tuple], folder: str | Path, progress: Progr
     write_class_cases(cases(), folder)
 
 
+def export_findings(samples: Sequence[tuple], folder: str | Path, progress: Progress | None = None) -> None:
+    """Write (volume node, ROI node or None, class) findings as an anonymous data set, one case a volume.
+
+    A volume without any ROI is one in which there is nothing to find. Whole or not at all. Raises InputError.
+    """
+    from MedMapAILib import mrml
+    from MedMapAILib.datasets.scene import write_detection_cases
+    from MedMapAILib.results import FindingReference
+
+    volumes: dict = {}
+    for volumeNode, roiNode, name in samples:
+        volumes.setdefault(volumeNode, []).extend([(roiNode, name.strip())] if roiNode is not None else [])
+    classes = tuple(dict.fromkeys(name for rois in volumes.values() for _roi, name in rois))
+
+    def cases():
+        for volumeNode, rois in _told(list(volumes.items()), progress):
+            findings = tuple(
+                dataclasses.replace(mrml.finding_from_roi(roi, (name,)), label=name, score=None, state="reference")
+                for roi, name in rois
+            )
+            yield mrml.image_from_node(volumeNode), FindingReference(classes, findings)
+
+    write_detection_cases(cases(), folder)
+
+
 def new_samples(samples: Sequence[tuple]) -> list[tuple]:
     """Samples for the ROI nodes of the scene that are in none of these (volume node, ROI node, class) yet.
 
     Their volume is one that they lie in: the one that is shown, else that of the last sample, else any of the scene.
-    Their class is the ROI's name without its number.
+    Their class is the ROI's name without its number, or that of a finding of a model; findings that are hidden
+    (rejected, or of too low a score) are left out.
     """
+    from MedMapAILib import mrml
+
     known = {roi for _volume, roi, _name in samples if roi is not None}
     views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     volumes = [
@@ -59,10 +88,15 @@ def new_samples(samples: Sequence[tuple]) -> list[tuple]:
         *slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"),
     ]
     rois = [roi for roi in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode") if roi not in known]
-    return [
-        (next((volume for volume in volumes if _lies_in(roi, volume)), None), roi, class_of_name(roi.GetName()))
-        for roi in rois
-    ]
+    samples = []
+    for roi in rois:
+        name = class_of_name(roi.GetName())
+        if mrml.is_finding(roi):
+            if not roi.GetDisplayNode().GetVisibility():
+                continue
+            name = mrml.finding_from_roi(roi).label
+        samples.append((next((volume for volume in volumes if _lies_in(roi, volume)), None), roi, name))
+    return samples
 
 
 def _lies_in(roiNode, volumeNode) -> bool:

@@ -1,7 +1,8 @@
-"""Make a data set of classes from LUNA16's candidate crops, outside the project.
+r"""Make a data set of classes from LUNA16's candidate crops, outside the project.
 
     python Testing/benchmarks/candidate_crops.py ../shared/data /tmp/candidates
-    medmapai train MedMapAITraining/Resources/Recipes/nodule-false-positive.toml --set dataset.path=/tmp/candidates/crops.csv ...
+    medmapai train MedMapAITraining/Resources/Recipes/nodule-false-positive.toml \
+        --set dataset.path=/tmp/candidates/crops.csv --output runs/nodule-false-positive
 
 Writes one small volume a crop (HU, with its pixel size) and a table crops.csv: image, class, patient, split.
 """

@@ -219,9 +219,7 @@ def varied(
     width = np.sqrt(max(slices**2 - own**2, 0)) / own
     if width > 0.3:
         voxels = ndimage.gaussian_filter1d(voxels, width / 2.6, axis=2)
-    voxels = ndimage.affine_transform(
-        voxels, matrix, origin, tuple(shape), order=1, mode="nearest", output=np.float32
-    )
+    voxels = ndimage.affine_transform(voxels, matrix, origin, tuple(shape), order=1, mode="nearest", output=np.float32)
     lungs = ndimage.affine_transform(
         source.lungs.astype(np.float32), matrix, origin, tuple(shape), order=1, mode="constant"
     )
@@ -238,7 +236,9 @@ def varied(
     elif kind == 1:
         voxels = ndimage.gaussian_filter(voxels, (*[random.uniform(0.3, 0.9)] * 2, 0))
     if random.random() < 0.6:
-        grain = ndimage.gaussian_filter(random.standard_normal(voxels.shape, np.float32), (*[random.uniform(0.4, 1.1)] * 2, 0))
+        grain = ndimage.gaussian_filter(
+            random.standard_normal(voxels.shape, np.float32), (*[random.uniform(0.4, 1.1)] * 2, 0)
+        )
         voxels += random.uniform(5, 40) * grain / grain.std()
     return np.clip(voxels, -1024, 3071), lungs > 0.5, affine, tumors
 

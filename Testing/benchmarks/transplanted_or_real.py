@@ -127,7 +127,9 @@ def tiles(seed: int) -> list[Tile]:
         state = states.pop(name, None)
         for number, (entry, real) in enumerate(waiting[name]):
             reach = [int(20 / step) for step in state.host.spacing[:2]] + [3]
-            part = tuple(slice(max(0, w.start - r), w.stop + r) for w, r in zip(state.where[number], reach, strict=True))
+            part = tuple(
+                slice(max(0, w.start - r), w.stop + r) for w, r in zip(state.where[number], reach, strict=True)
+            )
             seen = tile(np.rint(state.voxels[part]), state.instances[part] == number + 1, state.host.spacing)
             if seen is not None:
                 found.append(Tile(*real, entry.name, entry.patient, "own", 0))

@@ -51,6 +51,7 @@ PYRADIOMICS = {
     for name in ("lung1_image", "lung1_label", "lung2_image", "lung2_label")
 }
 
+
 def cache_folder() -> Path:
     """Where downloads are kept: ``medmapai`` in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medmapai"

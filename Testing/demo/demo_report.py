@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_data import Wheel
+from demo_lungs import LungReport
 from MedMapAILib import __version__
 from MedMapAILib.bundle import BundleInfo
 from MedMapAILib.files import write_atomically
@@ -35,6 +36,8 @@ class Report:
     #: Name of a file beside the report → what it is.
     files: dict[str, str]
     wheel: Wheel
+    #: The second part, about the chest CT.
+    lungs: LungReport | None = None
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -88,6 +91,7 @@ anybody.</p>
 </section>
 </div>
 {"".join(f"<p class='note'>{_text(note)}</p>" for note in report.segmentation.notes)}
+{_lungs(report.lungs) if report.lungs is not None else ""}
 </body>
 </html>
 """
@@ -105,6 +109,39 @@ def _volumes(report: Report) -> str:
         total = sum(volumes[s.name] for s in segments)
         rows.append(f"<tr class='sum'><td>{_text(side)}, whole</td><td>{total:.2f}</td></tr>")
     return f"<table><thead><tr><th>Segment</th><th>Volume (mL)</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _lungs(lungs: LungReport) -> str:
+    """The part about the chest CT."""
+    picture, *_ = lungs.pictures
+    rows = "".join(
+        f"<tr><td>{number} {_text(finding.label)}</td><td>{finding.score:.2f}</td><td>{finding.diameter_mm:.1f}</td>"
+        f"<td>{share:.0%}</td></tr>"
+        for number, (finding, share) in enumerate(zip(lungs.result.called, lungs.truth, strict=True), start=1)
+    )
+    facts = {
+        "Name": f"{lungs.model.name} ({lungs.model.task}, {lungs.model.modality}), {lungs.model.size_bytes / 1e6:.1f} MB",
+        "Image": f"lung1 of PyPI's {lungs.wheel.requirement}, {' × '.join(str(n) for n in lungs.shape)} voxels; it was in "
+        "no training and chose no threshold",
+    }
+    return f"""<h1>Nodules in a chest CT</h1>
+<p>The model <b>{_text(lungs.model.title)}</b> was run on a whole chest CT that it had not seen, in
+{lungs.seconds:.1f} s ({_text(lungs.device)}).</p>
+<div class="result">
+<figure class="large">{_image(picture, lungs.pictures[picture])}
+<figcaption>Each finding is a box (ROI) of Slicer's markups, colored by its score.</figcaption></figure>
+<div>
+<table><thead><tr><th>Finding</th><th>Score</th><th>Diameter (mm)</th><th>Holds of the known tumor</th></tr></thead>
+<tbody>{rows}</tbody></table>
+<h2>Model and data</h2>
+{_list(facts)}
+<h2>Files beside this page</h2>
+<ul>
+{"".join(f'<li><a href="{_text(name)}">{_text(name)}</a>: {_text(text)}</li>' for name, text in lungs.files.items())}
+</ul>
+</div>
+</div>
+{"".join(f"<p class='note'>{_text(note)}</p>" for note in lungs.result.notes)}"""
 
 
 def _legend(model: BundleInfo) -> str:

@@ -1,4 +1,4 @@
-"""``make demo``: the shipped hippocampus model on a real MR image, in Slicer's own scene and views, with a report."""
+"""``make demo``: shipped models on a real MR image and a real chest CT, in Slicer's own scene and views, with a report."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from demo_data import MNI152_T1, cache_folder, extract, fetch
+from demo_lungs import lines, run_lungs
 from demo_report import Report, write_report
 from MedMapAILib import mrml, standalone_scene
 from MedMapAILib.bundle import load_bundle
@@ -82,6 +83,8 @@ def _run(output: Path) -> None:
     standalone_scene.save_scene(output / "hippocampus.mrb")
     write_segmentation(both, output / "hippocampus.seg.nrrd")
     write_atomically(output / "volumes.csv", volumes_csv(both).encode())
+    _step("the model lung-nodule on a whole chest CT, from PyPI's pyradiomics (checked, kept in the cache)")
+    lungs = run_lungs(output)
     report = Report(
         model=predictor.bundle.info,
         segmentation=both,
@@ -92,6 +95,7 @@ def _run(output: Path) -> None:
         pictures=pictures,
         files=files,
         wheel=MNI152_T1,
+        lungs=lungs,
     )
     write_report(report, output / "report.html")
 
@@ -99,8 +103,9 @@ def _run(output: Path) -> None:
     for side in CENTERS:
         parts = {name: volume for name, volume in volumes.items() if name.startswith(side)}
         print(f"  {side:<5}  {sum(parts.values()):.2f} mL:  " + ",  ".join(f"{n} {v:.2f} mL" for n, v in parts.items()))
+    print("\n" + "\n".join(lines(lungs)))
     print(f"\nIn {output}:")
-    for name, text in {"report.html": "what was done and found, with the pictures", **files}.items():
+    for name, text in {"report.html": "what was done and found, with the pictures", **files, **lungs.files}.items():
         print(f"  {name:<22}{text}")
     print(f"\nResearch use only; not a medical device.  ({time.monotonic() - began:.0f} s in all)")
 

@@ -41,11 +41,13 @@ def open_dataset(
     """List the cases of a data set; no image is read, and label maps only where nothing says which labels there are.
 
     path: a folder with images/ and labels/, a folder with a dataset.json (or the file itself), a .csv file, a folder
-    with one folder a class, a MedMNIST .npz, or "medmnist:NAME". kind: one of DATASETS; None finds out. labels: value →
-    name; None takes what the data set declares or holds. patient_pattern: a regular expression with one group that
-    finds the patient in a case's name, such as ``(LIDC-IDRI-\\d+)``; None takes what the data set says, else each case
-    for a patient of its own. options: of section [dataset] of a training configuration, for the kinds that have some:
-    image_column, image_folder, class_column, class_columns, patient_column, classes, target.
+    with one folder a class, a MedMNIST .npz, or "medmnist:NAME"; for findings a table of boxes or a folder with one and
+    the images, the folder of LUNA16, LIDC-IDRI or nnDetection, a COCO .json. kind: one of DATASETS; None finds out.
+    labels: value → name; None takes what the data set declares or holds. patient_pattern: a regular expression with one
+    group that finds the patient in a case's name, such as ``(LIDC-IDRI-\\d+)``; None takes what the data set says, else
+    each case for a patient of its own. options: of section [dataset] of a training configuration, for the kinds that
+    have some: image_column, image_folder, class_column, class_columns, patient_column, classes, target; for findings
+    annotations, excluded, seriesuids, candidates, subsets, fold, consensus, frame, proposals.
     Raises InputError that lists everything that is missing.
     """
     if str(path).startswith(_MEDMNIST):
@@ -62,5 +64,10 @@ def open_dataset(
     opened = getattr(importlib.import_module(f".{file}", __package__), function)
     arguments: dict[str, Any] = {"labels": labels or None, "patient_pattern": patient_pattern or None}
     if kind not in _WITHOUT_OPTIONS:
-        arguments["options"] = {key: value for key, value in (options or {}).items() if value}
+        arguments["options"] = {key: value for key, value in (options or {}).items() if _is_set(value)}
     return opened(path, **arguments)
+
+
+def _is_set(value: Any) -> bool:
+    """Whether an option says something; the number 0 (a fold, a column) does."""
+    return bool(value) or (value == 0 and not isinstance(value, bool))

@@ -216,6 +216,8 @@ class _Images:
                     continue
                 self._by_name.setdefault(name_of(path), []).append(path)
         same = self._by_name.get(Path(text).name, []) or self._by_name.get(name_of(Path(text)), [])
+        near = [path for path in same if path.parent in (self._root, *(self._root / name for name in IMAGES))]
+        same = near if len(near) == 1 else same
         if len(same) > 1:
             raise InputError(
                 f"Several images below {self._root} are called {text} ({listed(shown(p, self._root) for p in same)}); "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 
@@ -14,7 +15,7 @@ from ..devices import choose_device, choose_precision, describe
 from ..errors import InputError
 from ..image import check_not_constant
 from ..preprocessing import crop_to_roi
-from ..results import Detections
+from ..results import Detections, Finding
 from ..tasks import task_class
 from ..tasks.found_boxes import FoundBoxes
 from .box_windows import box_ways, find_boxes
@@ -81,15 +82,17 @@ class DetectionPredictor:
         image: MetaTensor,
         *,
         roi: Roi | None = None,
+        proposals: Sequence[Finding] | None = None,
         progress: Callable[[float, str], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         on_estimate: Callable[[Estimate], None] | None = None,
     ) -> Detections:
         """What the model finds in a scan (C, I, J, K): all candidates, by falling score.
 
-        roi: (center, size) of a box along the patient's axes, RAS mm; the model then sees that part alone. progress:
-        called with a fraction and a message. cancelled: asked before each window. on_estimate: called before the
-        windows start. Raises InputError for an image that the model cannot take, Cancelled.
+        roi: (center, size) of a box along the patient's axes, RAS mm; the model then sees that part alone. proposals:
+        boxes that a network chooses among which was trained to (a Fast R-CNN). progress: called with a fraction and a
+        message. cancelled: asked before each window. on_estimate: called before the windows start. Raises InputError
+        for an image that the model cannot take, Cancelled.
         """
         began = time.monotonic()
         channels, name = self.bundle.network["in_channels"], self.bundle.info.name
@@ -103,7 +106,7 @@ class DetectionPredictor:
         if progress is not None:
             progress(0.0, "preparing the scan")
 
-        def whole(volume: torch.Tensor) -> FoundBoxes:
+        def whole(volume: torch.Tensor, boxes: np.ndarray | None = None) -> FoundBoxes:
             if on_estimate is not None:
                 on_estimate(self._estimate(volume))
             share = None
@@ -112,9 +115,9 @@ class DetectionPredictor:
                 def share(fraction: float, message: str) -> None:
                     progress(_NETWORK_SHARE * fraction, message)
 
-            return find_boxes(self._windows, volume, **self._ways, progress=share, cancelled=cancelled)
+            return find_boxes(self._windows, volume, **self._ways, proposals=boxes, progress=share, cancelled=cancelled)
 
-        result = self.task.predict(whole, part)
+        result = self.task.predict(whole, part, proposals)
         if self._second_look is not None:
             result = self._second_look(result, image, progress=progress, cancelled=cancelled, begin=_NETWORK_SHARE)
         self.seconds = time.monotonic() - began
@@ -123,12 +126,14 @@ class DetectionPredictor:
         notes = (*image.meta.get("notes", ()), *result.notes, f"Computed on {self.device_description}.")
         return replace(result, notes=notes)
 
-    def _windows(self, windows: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+    def _windows(
+        self, windows: torch.Tensor, proposals: list[torch.Tensor] | None = None
+    ) -> list[dict[str, torch.Tensor]]:
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32),
         ):
-            return self._network(windows.to(self._device))
+            return self._network(windows.to(self._device), proposals=proposals)
 
     def _estimate(self, volume: torch.Tensor) -> Estimate:
         shape, window = tuple(int(n) for n in volume.shape[2:]), self._ways["window"]

@@ -27,8 +27,8 @@ def evaluate_cases(
     …}}``: mean over cases with its 95 % bootstrap interval; of a classification the value over all cases, its interval
     over patients, and "confusion" and "curves" besides. A metric per segment is named "segment: metric"; without a
     segment it is the mean over segments. Values that are not defined for a case (a distance to a segment that is
-    absent) are null and left out of the mean; "cases" counts those that went in. Of a detection likewise the values over
-    all scans, their intervals over patients, and "curves".
+    absent) are null and left out of the mean; "cases" counts those that went in. Of a detection likewise the values
+    over all scans, their intervals over patients, and "curves".
     """
     cases = list(cases)
     rows: list[dict[str, Any]] = []
@@ -36,7 +36,8 @@ def evaluate_cases(
         if progress is not None:
             progress(number / len(cases), f"case {number + 1} of {len(cases)}")
         image, reference = load_case(case, dataset)
-        result = predictor.predict(image)
+        proposals = getattr(reference, "proposals", None)
+        result = predictor.predict(image) if proposals is None else predictor.predict(image, proposals=proposals)
         rows.append({"case": case.name, **predictor.task.row(result, reference)})
     if progress is not None:
         progress(1.0, f"{len(cases)} cases done")

@@ -42,15 +42,20 @@ class Graft:
         return tuple(slice(s, s + n) for s, n in zip(self.start, self.opacity.shape, strict=True))
 
 
-def random_pose(rng: np.random.Generator, *, turn: float | None = None, mirrored: np.ndarray | None = None) -> Pose:
-    """Any turn about the long axis of the patient (or ``turn``, radians), up to 15 degrees about the others, mirrored or
-    not along each axis (or as ``mirrored``, three times 1 or -1 says), scaled by 0.8 to 1.25."""
-    about_z = rng.uniform(0, 2 * np.pi) if turn is None else turn + rng.uniform(-0.2, 0.2)
+def random_pose(rng: np.random.Generator) -> Pose:
+    """Any turn about the long axis of the patient, up to 15 degrees about the others, mirrored or not along each axis,
+    scaled by 0.8 to 1.25."""
+    about_z = rng.uniform(0, 2 * np.pi)
     about_x, about_y = rng.uniform(-1, 1, 2) * np.radians(15)
-    flips = rng.choice([-1.0, 1.0], 3) if mirrored is None else mirrored
     scale = float(np.exp(rng.uniform(np.log(0.8), np.log(1.25))))
-    matrix = _about(2, about_z) @ _about(0, about_x) @ _about(1, about_y) @ np.diag(flips) * scale
-    return Pose(matrix, scale)
+    flips = np.diag(rng.choice([-1.0, 1.0], 3))
+    return Pose(_about(2, about_z) @ _about(0, about_x) @ _about(1, about_y) @ flips * scale, scale)
+
+
+def turned_to(pose: Pose, direction: np.ndarray, wanted: np.ndarray) -> Pose:
+    """A pose turned about the long axis so that in the slice a direction points where it is wanted (both in the host)."""
+    turn = np.arctan2(wanted[1], wanted[0]) - np.arctan2(direction[1], direction[0])
+    return Pose(_about(2, float(turn)) @ pose.matrix, pose.scale)
 
 
 def half_size(nodule: Nodule, pose: Pose) -> np.ndarray:

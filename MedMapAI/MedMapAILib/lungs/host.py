@@ -27,8 +27,8 @@ class HostScan:
 
     voxels: float32 (I, J, K) HU. lungs: bool (I, J, K). spacing: mm. affine: voxel index of these → RAS mm. storage:
     how the image itself is stored. Maps on a grid ``factor`` times as coarse in the slice: depth (mm to the nearest
-    voxel that is no lung), to_vessel (mm), mediastinal (bool: no place for a nodule on the pleura), forbidden (bool).
-    texture, roughness (what it makes of lung, before scaling; (I, J, K)), sharpness (mm): of its noise and edges.
+    voxel that is no lung), to_vessel (mm), mediastinal (bool: no place for a nodule on the pleura), to_forbidden (mm,
+    or None where nothing is forbidden). texture: of its noise. sharpness: standard deviation of its blur, mm.
     """
 
     voxels: np.ndarray
@@ -40,7 +40,7 @@ class HostScan:
     depth: np.ndarray
     to_vessel: np.ndarray
     mediastinal: np.ndarray
-    forbidden: np.ndarray
+    to_forbidden: np.ndarray | None
     texture: NoiseTexture
     sharpness: float
 
@@ -81,7 +81,10 @@ def prepare_host(
     depth = ndimage.distance_transform_edt(np.pad(lung, ((0, 0), (0, 0), (1, 1)), "edge"), steps)[:, :, 1:-1]
     vessels = (depth > 3.0) & (coarse > _VESSEL)
     to_vessel = ndimage.distance_transform_edt(~vessels, steps) if vessels.any() else np.full(lung.shape, 1e3)
-    tissue = (voxels > -50) & (voxels < 150) & ~turned
+    # Smoothed, for a noisy scan has hardly a voxel of soft tissue that looks like it.
+    smooth = ndimage.uniform_filter(voxels, (9, 9, 1))
+    tissue = (smooth > -20) & (smooth < 150) & ~turned
+    forbidden = _boxes(avoid, matrix, lung.shape, factor)
     sixth = voxels.shape[2] // 6
     middle = slice(sixth, voxels.shape[2] - sixth)
     return HostScan(
@@ -94,7 +97,7 @@ def prepare_host(
         depth.astype(np.float32),
         to_vessel.astype(np.float32),
         _mediastinal(lung, steps),
-        _boxes(avoid, matrix, lung.shape, factor),
+        None if not forbidden.any() else ndimage.distance_transform_edt(~forbidden, steps).astype(np.float32),
         noise_texture(voxels, tissue, np.random.default_rng(seed)),
         edge_width(voxels[:, :, middle][_box_of(turned)], spacing),
     )

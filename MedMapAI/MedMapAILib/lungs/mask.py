@@ -36,7 +36,7 @@ _NO_LUNGS = (
 def lung_mask(image: Any) -> np.ndarray:
     """The lungs in a CT: bool (I, J, K) on the grid of the image, the same voxels however its axes are stored.
 
-    image: MetaTensor (1, I, J, K) in HU with affine to RAS mm; a whole chest or some of its slices, of up to about 7 mm.
+    image: MetaTensor (1, I, J, K) in HU with affine to RAS mm; a whole chest or some slices of it, up to about 7 mm.
     Trachea and main bronchi are left out. Vessels, and nodules also where they touch the pleura (closing by 12 mm in
     the slice), are part of the mask; a mass much larger than that at the chest wall is not. Raises InputError where
     there are no lungs in the image.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +41,10 @@ class Nodule:
     """A donor along its patient's axes (right, front, head).
 
     opacity: float32 (I, J, K), how far its voxels are on the way from the lung around it (0) to tissue (1), without
-    the noise of its scan, slightly below 0 where it is darker than lung. excess: HU beyond tissue (calcium). inside: bool
-    (I, J, K). spacing: mm. outward: unit vector to the pleura or vessel it sits on, or None. touches: "pleura",
-    "vessel" or "nothing". sharpness: width (standard deviation) of the sharpest edges, mm.
+    the noise of its scan, slightly below 0 where it is darker than lung. excess: HU beyond tissue (calcium). inside:
+    bool (I, J, K). spacing: mm. touches: "pleura", "vessel" or "nothing". outward: unit vector to the pleura or vessel it
+    sits on, or None. reach: how far it goes from its center of mass in that direction, mm. sharpness: standard deviation
+    of the blur of its sharpest edges, mm.
     """
 
     entry: NoduleEntry
@@ -51,8 +52,9 @@ class Nodule:
     excess: np.ndarray
     inside: np.ndarray
     spacing: tuple[float, float, float]
-    outward: tuple[float, float, float] | None
     touches: str
+    outward: tuple[float, float, float] | None
+    reach: float
     sharpness: float
 
 
@@ -127,8 +129,9 @@ def make_nodule(
         np.maximum(clean - TISSUE, 0).astype(np.float32),
         inside,
         spacing,
-        outward,
         touches,
+        outward,
+        _reach(inside, outward, spacing),
         edge_width(voxels, spacing),
     )
 
@@ -149,6 +152,14 @@ def _attachment(
     # Beyond the shell a wall goes on in a broad front, a vessel in a narrow one.
     far = (away > 5.0) & (away < 9.0)
     wall = float((far & (voxels > _DENSE)).sum() / max(1, far.sum()))
-    if share > 0.15 and wall > 0.12:
+    if outward is not None and (share > 0.15 or (share > 0.06 and wall > 0.2)):
         return "pleura", outward
     return "vessel", outward
+
+
+def _reach(inside: np.ndarray, outward: Sequence[float] | None, spacing: Sequence[float]) -> float:
+    """How far a mask goes from its center of mass in a direction, mm; the farthest twentieth of it does not count."""
+    if outward is None:
+        return 0.0
+    along = (np.argwhere(inside) - np.array(ndimage.center_of_mass(inside))) * spacing @ np.array(outward)
+    return float(np.quantile(along, 0.95))

@@ -60,8 +60,8 @@ def edge_width(voxels: np.ndarray, spacing: tuple[float, float, float]) -> float
 
 @dataclass(frozen=True)
 class NoiseTexture:
-    """What the noise of a scan looks like. amplitude: (SQUARE, SQUARE), root of the noise power spectrum of deviation 1.
-    between_slices: correlation of neighboring slices. roughness: what the kernel above makes of noise of deviation 1.
+    """What the noise of a scan looks like. amplitude: (SQUARE, SQUARE), root of the power spectrum of noise of deviation
+    1. between_slices: correlation of neighboring slices. roughness: what the kernel above makes of such noise.
     """
 
     amplitude: np.ndarray

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from .host import HostScan
 
@@ -20,17 +19,21 @@ def find_place(
     half_size: np.ndarray,
     rng: np.random.Generator,
     taken: Sequence[tuple[np.ndarray, float]] = (),
+    *,
+    reach: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """A voxel index (float) of the host for the center of a nodule, and the unit vector from there to the nearest pleura
-    (along the host's axes); or None where nothing fits.
+    """A voxel index (float) of the host for the center of a nodule, and the unit vector from there to the nearest
+    pleura (along the host's axes); or None where nothing fits.
 
     half_size: of the nodule, mm along the axes. taken: centers (voxel index) and radii (mm) of earlier transplants.
+    reach: how far it goes to the side with which it sat on a wall, mm.
     """
     radius = float(np.mean(half_size[:2]))
     steps = np.array(host.map_spacing)
     depth, to_vessel = host.depth, host.to_vessel
     if place == "pleura":
-        allowed = (depth > 0.55 * radius) & (depth < max(0.9 * radius, 0.55 * radius + steps[0])) & ~host.mediastinal
+        low, high = (0.55 * radius, 0.9 * radius) if reach is None else (0.7 * reach, 0.95 * reach)
+        allowed = (depth > low) & (depth < max(high, low + steps[0])) & ~host.mediastinal
     elif place == "vessel":
         allowed = (depth > radius + 2) & (to_vessel > 0.5 * radius) & (to_vessel < max(1.0 * radius, steps.max()))
     else:
@@ -39,9 +42,8 @@ def find_place(
     slices = int(np.ceil(half_size[2] / steps[2]))
     allowed[:, :, :slices] = False
     allowed[:, :, max(0, allowed.shape[2] - slices) :] = False
-    if host.forbidden.any():
-        grown = ndimage.distance_transform_edt(~host.forbidden, steps)
-        allowed &= grown > float(half_size.max()) + APART
+    if host.to_forbidden is not None:
+        allowed &= host.to_forbidden > float(half_size.max()) + APART
     candidates = np.flatnonzero(allowed)
     largest = float(half_size.max())
     for _ in range(40):

@@ -1,7 +1,7 @@
 """Real nodules put into real lungs.
 
-A voxel of lung is air with some tissue in it. What a nodule does is fill the air: out = host + opacity × (tissue − host).
-So the host's vessels go on through ground-glass, the rim is a mixture of nodule and *this* host's lung, and where the
+A voxel of lung is air with some tissue in it. What a nodule does is fill the air:
+out = host + opacity × (tissue − host). So the host's vessels go on through ground-glass, the rim is a mixture of nodule and *this* host's lung, and where the
 host already is tissue (chest wall, vessels) nothing changes: there is no seam, and no halo of the donor's surroundings,
 which never enter. The noise that filling takes away is put back with the host's own spectrum.
 """
@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..image import affine_of, make_image
 from ..results.detection import Finding, FindingMask
 from .axes import from_patient_axes
-from .graft import Graft, half_size, make_graft, random_pose
+from .graft import Graft, half_size, make_graft, random_pose, turned_to
 from .host import HostScan, local_noise, prepare_host
 from .nodules import TISSUE, Nodule
 from .places import PLACES, find_place
@@ -33,8 +33,8 @@ _HALF = 0.5
 
 @dataclass
 class Transplants:
-    """A host with what was put into it so far. voxels: float32 (I, J, K) HU along the patient's axes. instances: uint16,
-    n + 1 for findings[n]. taken: centers (voxel index) and radii (mm). where: the voxels that each was computed for."""
+    """A host with what was put into it so far. voxels: float32 (I, J, K) HU along the patient's axes. instances:
+    uint16, n + 1 for findings[n]. taken: centers (voxel index) and radii (mm). where: the voxels that each was computed for."""
 
     host: HostScan
     voxels: np.ndarray
@@ -55,17 +55,14 @@ class Transplants:
         host = self.host
         pose = random_pose(rng)
         reach = half_size(nodule, pose)
-        found = find_place(host, place, reach, rng, self.taken)
+        flat = nodule.reach * pose.scale if nodule.touches == "pleura" else None
+        found = find_place(host, place, reach, rng, self.taken, reach=flat)
         if found is None:
             return False
         center, outward = found
-        if place == "pleura" and nodule.touches == "pleura" and nodule.outward is not None:
+        if place == "pleura" and nodule.touches == "pleura":
             # Its flat side to this host's wall.
-            mirrored = rng.choice([-1.0, 1.0], 3)
-            own = np.array(nodule.outward) * mirrored
-            turn = float(np.arctan2(outward[1], outward[0]) - np.arctan2(own[1], own[0]))
-            pose = random_pose(rng, turn=turn, mirrored=mirrored)
-            reach = half_size(nodule, pose)
+            pose = turned_to(pose, pose.matrix @ nodule.outward, outward)
         graft = make_graft(nodule, pose, center, host.spacing, host.voxels.shape, host.sharpness)
         inside = self._put(graft, rng)
         if not inside.any():
@@ -86,11 +83,7 @@ class Transplants:
         result = part + opacity * (TISSUE - part) + excess
         # What a mixture leaves of the host's noise is (1 - opacity) of it.
         missing = np.sqrt(np.clip(1 - (1 - np.clip(opacity, 0, 1)) ** 2, 0, 1))
-        # Where the host was tissue already its noise is still there.
-        still = np.clip((part - host_lung_level(part, lung)) / (TISSUE - host_lung_level(part, lung)), 0, 1)
-        noise = host.texture.draw(part.shape, rng) * local_noise(host, where)
-        # Opaque voxels replace tissue by tissue: the noise of the mixture is gone there as well.
-        self.voxels[where] = result + noise * missing * np.where(lung > 0, 1.0, 1 - still)
+        self.voxels[where] = result + missing * local_noise(host, where) * host.texture.draw(part.shape, rng)
         inside = (graft.inside >= _HALF) & (lung > 0)
         if not inside.any():
             inside = (graft.inside == graft.inside.max()) & (graft.inside > 0) & (lung > 0)
@@ -145,8 +138,8 @@ def transplant(
 ) -> tuple[MetaTensor, Finding]:
     """A CT with a nodule put into it, and the finding that says where, marked as synthetic.
 
-    image: (1, I, J, K) HU. nodule: of :func:`nodules.read_nodule`. place: "parenchyma", "vessel" or "pleura". lungs: the
-    lung mask (I, J, K) where it is known. avoid: boxes (lowest, then highest corner, RAS mm) to stay away from. Raises
+    image: (1, I, J, K) HU. nodule: of :func:`nodules.read_nodule`. place: "parenchyma", "vessel" or "pleura". lungs:
+    the lung mask (I, J, K) where it is known. avoid: boxes (lowest, then highest corner, RAS mm) to stay away from. Raises
     InputError where there are no lungs or the nodule fits nowhere.
     """
     state = Transplants.begin(prepare_host(image, lungs=lungs, avoid=avoid, seed=seed))
@@ -154,12 +147,6 @@ def transplant(
         raise InputError(f"The nodule {nodule.entry.name} fits nowhere on the {place} of this scan; take another.")
     result = make_image(state.image()[None], affine_of(image), meta={"synthetic": "transplanted nodule"})
     return result, state.findings[0]
-
-
-def host_lung_level(values: np.ndarray, lung: np.ndarray) -> float:
-    """HU of the lung in a part of a scan: the median of what is lung there."""
-    chosen = values[lung > 0]
-    return float(np.clip(np.median(chosen), -950, -600)) if chosen.size else -850.0
 
 
 def bounds_of(inside: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -46,8 +46,8 @@ def make_transplanted(
     progress: Callable[[float, str], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Path:
-    """A folder that is a data set of kind "box-list": images/*.nrrd (int16 HU), labels/*.nrrd (uint16, n + 1 for the nth
-    row of that image), findings.csv (RAS mm) and about.json.
+    """A folder that is a data set of kind "box-list": images/*.nrrd (int16 HU), labels/*.nrrd (uint16, n + 1 for the
+    nth row of that image), findings.csv (RAS mm) and about.json.
 
     hosts: files or DICOM folders of chest CTs, or images (1, I, J, K) in HU; used in turn. nodules_folder: nodules.csv,
     image/ and mask/. scans: how many to make. per_scan: nodules in each (fewer where no more fit). patients: only

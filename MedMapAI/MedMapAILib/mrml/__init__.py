@@ -13,7 +13,7 @@ from .changes import unchanged_on_failure
 from .classification import node_from_classification
 from .curves import curve_nodes
 from .finding_colors import score_color
-from .finding_rois import emphasize, is_finding, let_edit, mark_finding, rank_of, reset_finding
+from .finding_rois import emphasize, finding_from_roi, is_finding, let_edit, mark_finding, rank_of, reset_finding
 from .findings import (
     add_finding,
     finding_nodes,
@@ -42,6 +42,7 @@ __all__ = [
     "add_finding",
     "curve_nodes",
     "emphasize",
+    "finding_from_roi",
     "finding_nodes",
     "findings_folder",
     "findings_from_nodes",

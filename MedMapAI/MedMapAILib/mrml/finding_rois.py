@@ -19,7 +19,8 @@ from .rois import roi_bounds
 FINDING, STATE, CLASS, SEGMENT = (f"MedMapAI.{name}" for name in ("Finding", "State", "Class", "Segment"))
 #: mm; by less no reader moves a box, and files round by less.
 _MOVED = 1e-3
-_BOLD_LINE, _LINE = 2.0, 1.0
+#: Of lines, as a part of the size of a glyph.
+_BOLD_LINE, _LINE = 0.4, 0.2
 
 
 def roi_from_finding(scene: Any, finding: Finding, rank: int, world: np.ndarray, parent: Any) -> Any:
@@ -133,11 +134,10 @@ def let_edit(node: Any, on: bool) -> None:
 
 
 def emphasize(node: Any, on: bool) -> None:
-    """Draw the chosen finding with a thicker line and its name, the others without."""
+    """Draw the box of the chosen finding with a thicker line than the others."""
     display = node.GetDisplayNode()
     if display is not None:
-        display.SetPropertiesLabelVisibility(on)
-        display.SetLineThickness(_BOLD_LINE / 5 if on else _LINE / 5)
+        display.SetLineThickness(_BOLD_LINE if on else _LINE)
 
 
 def finding_name(finding: Finding, rank: int) -> str:
@@ -226,7 +226,8 @@ def _dress(display: Any, finding: Finding) -> None:
     display.SetFillVisibility(False)
     display.SetFillOpacity(0.0)
     display.SetOutlineOpacity(1.0)
+    # Names would begin in the middle of the box, on what is to be looked at; the table says which is which.
     display.SetPropertiesLabelVisibility(False)
     display.SetPointLabelsVisibility(False)
-    display.SetTextScale(2.5)
     display.SetGlyphScale(1.0)
+    display.SetLineThickness(_LINE)

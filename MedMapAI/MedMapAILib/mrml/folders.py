@@ -37,7 +37,9 @@ def nodes_in(folder: int, className: str) -> list[Any]:
     """The nodes of a class that lie in a folder itself, in their order."""
     tree = hierarchy()
     nodes = [tree.GetItemDataNode(item) for item in _children(folder, False)]
-    return [node for node in nodes if node is not None and node.IsA(className)]
+    # Without the desktop the tree keeps the items of nodes that are gone.
+    there = [node for node in nodes if node is not None and node.GetScene() is not None]
+    return [node for node in there if node.IsA(className)]
 
 
 def folder_of(node: Any) -> int:

@@ -17,20 +17,16 @@ _HISTORY = (
     ("Validation loss", "validation_loss", (1.0, 0.5, 0.05)),
     ("Learning rate", "learning_rate", None),
 )
-
-
 #: The score that a training follows: name, and title of its curve.
-_SCORES = {"dice": "Validation Dice", "auc": "Validation AUC"}
-
-
+_SCORES = {"dice": "Validation Dice", "auc": "Validation AUC", "froc": "Validation FROC"}
 _SCORE_COLOR = (0.17, 0.63, 0.17)
 
 
 def history_nodes(name: str, score: str = "dice") -> tuple[Any, Any]:
     """A table node and a plot chart node for the course of a training; those of this name are used again.
 
-    The chart draws training loss, validation loss and a score of the validation part ("dice" or "auc") over the epoch.
-    See :func:`update_history`.
+    The chart draws training loss, validation loss and a score of the validation part ("dice", "auc" or "froc") over the
+    epoch. See :func:`update_history`.
     """
     columns = (*_HISTORY[:3], (_SCORES[score], f"validation_{score}", _SCORE_COLOR), _HISTORY[3])
     with unchanged_on_failure() as scene:
@@ -56,8 +52,8 @@ def update_history(tableNode: Any, chartNode: Any, rows: Sequence[dict[str, Any]
     """Fill the nodes of :func:`history_nodes` with all epochs so far, in place, so that an open plot follows.
 
     ``rows`` are the training's "epoch" events: dicts with ``epoch``, ``train_loss``, ``validation_loss``,
-    ``validation_dice`` or ``validation_auc``, ``learning_rate``; what is missing or None is left out of the curve (NaN
-    in the table).
+    ``learning_rate``, and ``validation_dice``, ``validation_auc`` or ``validation_froc``; what is missing or None is left
+    out of the curve (NaN in the table).
     """
     keys = {title: key for title, key, _ in _HISTORY} | {title: f"validation_{s}" for s, title in _SCORES.items()}
 

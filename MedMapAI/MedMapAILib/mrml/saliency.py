@@ -12,8 +12,6 @@ from .geometry import matrix_of_array, world_matrix
 
 #: From red over orange to yellow: no color is that of a gray image. Always there, in the desktop and without it.
 _HEAT = "vtkMRMLColorTableNodeIron"
-
-
 #: Below this share of the most the image is shown as it is: a map that says nothing hides nothing.
 _SHOWN_FROM = 0.1
 

@@ -27,7 +27,7 @@ class FindingClasses:
             raise InputError(f"A detection needs at least one class of findings, of different names, not {self.names}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FindingMask:
     """The voxels of a finding. values: bool (i, j, k). affine: 4x4, voxel index of values → RAS mm."""
 

@@ -55,7 +55,8 @@ class DetectionTask:
 
     def prepare(self, image: MetaTensor, reference: FindingReference) -> dict[str, np.ndarray]:
         """A scan on the model grid: "image" (C, I, J, K) float16; "boxes" (N, 6) and "ignored" (M, 6) in voxel edges;
-        "labels" (N,); "negatives" (0, 3); "affine" (4, 4); and where masks are learned "instances" (I, J, K)."""
+        "labels" (N,); "negatives" (0, 3); "affine" (4, 4); where there are some "proposals" (P, 6); and where masks are
+        learned "instances" (I, J, K)."""
         prepared = self.inference_transform(image)
         grid = Grid.of(prepared)
         arrays = {
@@ -67,6 +68,8 @@ class DetectionTask:
             "negatives": np.zeros((0, 3)),
             "affine": grid.affine,
         }
+        if reference.proposals is not None:
+            arrays["proposals"] = boxes_on_grid(reference.proposals, grid)
         if self._masks:
             if reference.instances is None:
                 raise InputError(
@@ -122,7 +125,7 @@ class DetectionTask:
 
     def training_loss(self, loss: Callable, network: torch.nn.Module, batch: dict) -> torch.Tensor:
         """network: a Detector, which has its losses in itself."""
-        return loss(network(batch["image"], targets_of(batch)))
+        return loss(network(batch["image"], targets_of(batch), proposals_of(batch)))
 
     def validate(
         self, network: Callable, loss: Callable, cases: Sequence[dict], device: torch.device
@@ -131,7 +134,8 @@ class DetectionTask:
         scans = []
         for number in range(len(cases)):
             prepared = cases[number]
-            found = network(torch.from_numpy(np.array(prepared["image"], dtype=np.float32))[None].to(device))
+            image = torch.from_numpy(np.array(prepared["image"], dtype=np.float32))[None].to(device)
+            found = network(image, prepared["proposals"]) if "proposals" in prepared else network(image)
             grid = Grid(tuple(prepared["image"].shape[1:]), np.asarray(prepared["affine"]))
             centers, _ = from_grid(found.boxes, grid)
             truth, sizes = from_grid(np.asarray(prepared["boxes"]), grid)
@@ -154,11 +158,14 @@ class DetectionTask:
         rule, wished = settings["operating_point"], settings["false_positives_per_scan"]
         return {"threshold": choose_threshold(results, references, rule=rule, false_positives_per_scan=wished)}
 
-    def predict(self, network: Callable[[torch.Tensor], FoundBoxes], image: MetaTensor) -> Detections:
-        """network: what it finds in a volume (1, C, I, J, K). image: (C, I, J, K), as acquired. All candidates, at the
-        operating point of the model."""
+    def predict(
+        self, network: Callable[..., FoundBoxes], image: MetaTensor, proposals: Sequence[Finding] | None = None
+    ) -> Detections:
+        """network: what it finds in a volume (1, C, I, J, K), among proposals (P, 6) in voxel edges where there are
+        some. image: (C, I, J, K), as acquired. All candidates, at the operating point of the model."""
         prepared = self.inference_transform(image)
-        found = network(prepared.as_tensor()[None])
+        given = () if proposals is None else (boxes_on_grid(proposals, Grid.of(prepared)),)
+        found = network(prepared.as_tensor()[None], *given)
         return Detections(self.classes.names, self.findings(found, Grid.of(prepared)), self.threshold)
 
     def findings(self, found: FoundBoxes, grid: Grid) -> tuple[Finding, ...]:
@@ -204,12 +211,24 @@ class DetectionTask:
 
     def _report(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, Any]:
         names = self.classes.names
-        results = [Detections(names, _findings(row["all_found"], "found"), row["threshold"]) for row in rows]
+        results = [result_of_row(row, names) for row in rows]
         references = [
-            FindingReference(names, _findings(row["all_there"], "reference"), _findings(row["all_ignored"], "reference"))
+            FindingReference(
+                names, _findings(row["all_there"], "reference"), _findings(row["all_ignored"], "reference")
+            )
             for row in rows
         ]
         return detection_report(results, references, patients)
+
+
+def result_of_row(row: dict[str, Any], classes: tuple[str, ...]) -> Detections:
+    """What was found in the scan of a row that ``DetectionTask.row`` made."""
+    return Detections(tuple(classes), _findings(row["all_found"], "found"), row["threshold"])
+
+
+def results_of_rows(rows: Sequence[dict[str, Any]], classes: tuple[str, ...]) -> dict[str, Detections]:
+    """Case → what was found in it, from rows of an evaluation."""
+    return {row["case"]: result_of_row(row, classes) for row in rows}
 
 
 def boxes_on_grid(findings: Sequence[Finding], grid: Grid) -> np.ndarray:
@@ -245,6 +264,13 @@ def targets_of(batch: dict) -> list[dict[str, torch.Tensor]]:
             target["instances"] = table[batch["instances"][number].long()]
         targets.append(target)
     return targets
+
+
+def proposals_of(batch: dict) -> list[torch.Tensor] | None:
+    """The proposals (P, 2D) of each sample of a batch, or None where there are none."""
+    if "proposals" not in batch:
+        return None
+    return [rows[~rows.isnan().any(dim=1)] for rows in batch["proposals"]]
 
 
 def _mask(probabilities: np.ndarray, box: np.ndarray, grid: Grid) -> FindingMask | None:

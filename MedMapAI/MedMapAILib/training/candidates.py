@@ -130,5 +130,13 @@ def collect_candidates(
         if progress is not None:
             progress(number / len(work), f"looking for candidates in scan {number + 1} of {len(work)}")
         image, reference = load_case(case, dataset)
-        table.add(case, image, predictor.predict(image), reference, part=part, most=per_scan, seed=seed)
+        table.add(
+            case,
+            image,
+            predictor.predict(image, proposals=reference.proposals),
+            reference,
+            part=part,
+            most=per_scan,
+            seed=seed,
+        )
     return table.write()

@@ -17,9 +17,9 @@ def model_card(
 ) -> str:
     """Write the card of a trained model as Markdown.
 
-    model: section [model] of the configuration. answers: segments, classes or classes of findings. data: "name", "train", "validation",
-    "test" (numbers of cases), "evaluated" (which part the metrics are of), "duplicates" (a sentence). training:
-    "network", "parameters", "epochs", "seed", "device", "minutes", "selection" (a sentence).
+    model: section [model] of the configuration. answers: segments, classes or classes of findings. data: "name",
+    "train", "validation", "test" (numbers of cases), "evaluated" (which part the metrics are of), "duplicates" (a
+    sentence). training: "network", "parameters", "epochs", "seed", "device", "minutes", "selection" (a sentence).
     summary: as ``evaluate_cases`` gives it.
     """
     lines = [
@@ -74,7 +74,8 @@ _WHAT_NUMBERS = {
     Classes: "With 95 % bootstrap intervals over patients, at the operating point stored with the model.",
     FindingClasses: "With 95 % bootstrap intervals over patients; a finding is hit by a center nearer to its own than "
     "its radius, and froc is the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives a scan, as in "
-    "LUNA16. Precision, recall, F1 and false positives per scan are those at the operating point stored with the model.",
+    "LUNA16. Precision, recall, F1 and false positives per scan are those at the operating point stored with the "
+    "model.",
 }
 
 

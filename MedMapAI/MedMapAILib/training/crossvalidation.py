@@ -12,7 +12,8 @@ import numpy as np
 
 from ..datasets import Dataset
 from ..datasets.dataset import listed
-from ..datasets.folds import deal_cases
+from ..datasets.findings_table import write_luna16_submission
+from ..datasets.folds import deal_cases, given_folds
 from ..datasets.split import Split, make_split, merged_patients, read_split, with_duplicates, write_split
 from ..errors import InputError, RunError
 from ..metrics.classification import classification_metrics, confusion_matrix
@@ -21,6 +22,7 @@ from ..plan import read_plan
 from ..results import Classes
 from ..tasks import task_class
 from ..tasks.classification import ClassificationTask
+from ..tasks.detection import results_of_rows
 from .config import complete_config, decisive_settings
 from .loop import write_json
 from .run import answers_of, open_configured, train
@@ -47,10 +49,11 @@ def crossvalidate(
     same share of each class. In each fold the held-out cases are the test part of an ordinary training, and the share
     split.validation of the rest is its validation part: what picks weights, calibration and operating point never sees
     a held-out case. output: a folder; it gets crossvalidation.json (what was asked, and the folds), for each fold a
-    training in fold-N/ and its answers in fold-N.json, and report.json. Asked again for the same output it goes on
-    where it stopped; a finished fold is not repeated.
-    on_event: gets the events of the trainings with "fold" and "folds" added and "fraction" of the whole, "fold" with
-    its metrics after each, and "finished" once. should_stop: asked after each iteration.
+    training in fold-N/ and its answers in fold-N.json, and report.json; of a detection also submission.csv, which
+    ``medmapai froc`` scores. A data set that comes with as many folds as asked for, as LUNA16 does, keeps them. Asked
+    again for the same output it goes on where it stopped; a finished fold is not repeated. on_event: gets the events of
+    the trainings with "fold" and "folds" added and "fraction" of the whole, "fold" with its metrics after each, and
+    "finished" once. should_stop: asked after each iteration.
 
     Returns the report, or None when stopped: "summary" of the pooled out-of-fold answers, each called at the operating
     point of its own fold's model, with 95 % bootstrap intervals over patients (segmentation: over cases); "folds" with
@@ -105,6 +108,8 @@ def crossvalidate(
         "notes": state["notes"],
     }
     write_json(output / "report.json", report)
+    if config["task"]["name"] == "detection":
+        write_luna16_submission(results_of_rows(report["cases"], dataset.findings), output / "submission.csv")
     on_event({"event": "finished", "report": str(output / "report.json"), "metrics": report["summary"]})
     return report
 
@@ -168,12 +173,14 @@ def _folds(dataset: Dataset, config: dict, folds: int, seed: int) -> dict[str, A
         {case.name: case.patient for case in dataset.cases}, [group["cases"] for group in split.duplicates]
     )
     patients = {case.name: patients[case.name] for case in cases}
-    classes = {case.name: case.classes or () for case in cases}
+    classes = {case.name: dataset.strata_of(case) for case in cases}
     notes = list(split.notes)
     if split.test:
         notes.append(f"{len(split.test)} case(s) of the test part take no part in the cross-validation.")
     notes += _few_patients(dataset, patients, classes, folds)
-    parts = make_folds(patients, classes, folds, seed)
+    parts = given_folds(dataset.source.get("folds") or {}, patients, folds) or make_folds(
+        patients, classes, folds, seed
+    )
     validation = []
     for held_out in parts:
         rest = {name: patient for name, patient in patients.items() if name not in set(held_out)}

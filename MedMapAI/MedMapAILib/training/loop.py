@@ -256,15 +256,15 @@ class Trainer:
         """The network as something that takes whole images, in windows where the answer is one value a voxel."""
         network.eval()
 
-        def forward(images: torch.Tensor) -> torch.Tensor:
+        def forward(images: torch.Tensor, *others: Any) -> Any:
             with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
-                return network(images)
+                return network(images, *others)
 
         inference = self._config["inference"]
         if self._task.windows == "none":
             return forward
         if self._task.windows == "joined":
-            return BoxWindows(forward, **box_ways(self._task.plan, inference))
+            return BoxWindows(_choosing(forward), **box_ways(self._task.plan, inference))
         options = network_options(self._config, self._task.plan)
         return SlidingWindow(
             forward,
@@ -313,6 +313,11 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self._progress = state["progress"]
+
+
+def _choosing(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A detector's forward pass that takes proposals second; its own second argument is what it learns from."""
+    return lambda images, proposals=None: forward(images, None, proposals)
 
 
 def settings_seed(seed: int, iteration: int) -> int:

@@ -16,7 +16,8 @@ from .config import complete_config, read_config
 _CONFIGURATIONS = ("config.toml", "config.json")
 
 
-#: A case from the scene for a classification: (volume, ROI or None for the whole volume, class).
+#: A case from the scene: (volume, ROI or None, class). None is for the whole volume in a classification, and for a scan
+#: without findings in a detection.
 Sample = tuple[str | None, str | None, str]
 
 
@@ -24,9 +25,9 @@ Sample = tuple[str | None, str | None, str]
 class TrainingParameters:
     """Settings of one training.
 
-    task: "segmentation" or "classification". dataset: folder or file of the cases, or None when they come from the
-    scene; then ``scene_cases`` has a pair of names for each case, (volume, segmentation), None where nothing is chosen
-    yet, or ``scene_samples`` what is to be classified. output: folder for everything that is made. recipe: a
+    task: "segmentation", "classification" or "detection". dataset: folder or file of the cases, or None when they come
+    from the scene; then ``scene_cases`` has a pair of names for each case, (volume, segmentation), None where nothing
+    is chosen yet, or ``scene_samples`` what is to be classified or found. output: folder for everything that is made. recipe: a
     configuration whose other settings are kept.
     """
 
@@ -56,6 +57,10 @@ class TrainingParameters:
     members: int = 1
     weights: str = ""
     mixup: float = 0.0
+    #: Of a detection: what looks at the image, where findings may lie, and the frame of a table that says none.
+    backbone: str = "light"
+    region: str = "all"
+    frame: str = ""
 
     def is_valid(self) -> tuple[bool, str]:
         """Whether a training can start, and if not, what to do first: (True, "") or (False, sentence)."""
@@ -87,6 +92,8 @@ class TrainingParameters:
                 config[section] = {"name": name}
         if self.task == "classification":
             self._set_classification(config)
+        elif self.task == "detection":
+            self._set_detection(config)
         else:
             self._set_labels(config)
         config["optimizer"] |= {"name": self.optimizer, "learning_rate": self.learning_rate}
@@ -98,8 +105,8 @@ class TrainingParameters:
 
     @property
     def dataset_options(self) -> dict[str, Any]:
-        """What ``open_dataset`` is told beside the labels: of section [dataset], for a classification."""
-        if self.task != "classification":
+        """What ``open_dataset`` is told beside the labels: of section [dataset], for classes and findings."""
+        if self.task == "segmentation":
             return {}
         data = self.config()["dataset"]
         return {key: value for key, value in data.items() if key not in ("path", "kind", "labels", "patient_pattern")}
@@ -125,9 +132,17 @@ class TrainingParameters:
             data["class_column"] = None if several else self.class_columns[0]
             data["class_columns"] = list(self.class_columns) if several else []
 
+    def _set_detection(self, config: dict[str, dict[str, Any]]) -> None:
+        config["network"]["backbone"] = self.backbone
+        config["plan"] = config.get("plan", {}) | {"region": self.region}
+        config["dataset"]["classes"] = list(self.classes)
+        config["dataset"]["frame"] = self.frame or None
+
     def _wrong_with_data(self) -> str:
         if self.dataset is not None:
             return self._wrong_with_dataset()
+        if self.task == "detection":
+            return self._wrong_with_boxes()
         return self._wrong_with_samples() if self.task == "classification" else self._wrong_with_pairs()
 
     def _wrong_with_dataset(self) -> str:
@@ -165,6 +180,19 @@ class TrainingParameters:
             return "Two rows hold the same sample; remove one of them."
         return ""
 
+    def _wrong_with_boxes(self) -> str:
+        for number, (volume, roi, name) in enumerate(self.scene_samples, start=1):
+            if volume is None:
+                return f"Row {number} has no volume; choose one or remove the row."
+            if roi is not None and not name.strip():
+                return f"Row {number} has no class; write what is in the box."
+        if len({volume for volume, roi, _ in self.scene_samples if roi is not None}) < 2:
+            return "Add boxes in at least 2 volumes: one to train on and one to check the model."
+        boxes = [sample[:2] for sample in self.scene_samples]
+        if len(set(boxes)) < len(boxes):
+            return "Two rows hold the same box; remove one of them."
+        return ""
+
     def _wrong_with_settings(self) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             return "Give the model a name of letters, digits and hyphens."
@@ -178,8 +206,10 @@ class TrainingParameters:
             return f"There is no recipe {self.recipe}; choose another."
         if not self.members >= 1:
             return "Set at least 1 member."
-        if self.classes and len(set(self.classes)) < max(2, len(self.classes)):
-            return "Name at least 2 classes, each once, or leave the names to the data set."
+        least = 1 if self.task == "detection" else 2
+        if self.classes and len(set(self.classes)) < max(least, len(self.classes)):
+            at_least = f"at least {least} classes" if least > 1 else "the classes"
+            return f"Name {at_least}, each once, or leave the names to the data set."
         return ""
 
     def _wrong_with_output(self) -> str:

@@ -14,6 +14,7 @@ from ..bundle import load_bundle, write_bundle
 from ..class_plan import make_class_plan
 from ..datasets import Case, Dataset, open_dataset
 from ..datasets.duplicates import content_hash
+from ..datasets.findings_table import write_luna16_submission
 from ..datasets.fingerprint import fingerprint
 from ..datasets.loading import load_cases
 from ..datasets.split import Split, make_split, read_split, with_duplicates, write_split
@@ -24,6 +25,7 @@ from ..inference.opening import open_predictor
 from ..plan import Plan, make_plan, plan_to_dict, read_plan, write_plan
 from ..results import Classes, FindingClasses, Segment, terminology_entry
 from ..tasks import task_class
+from ..tasks.detection import results_of_rows
 from ..transfer import frozen_stages, load_pretrained
 from .card import model_card
 from .checkpoint import remove_unfinished
@@ -52,7 +54,9 @@ DATASET_OPTIONS = (
     "annotations",
     "excluded",
     "seriesuids",
+    "candidates",
     "subsets",
+    "fold",
     "consensus",
     "frame",
     "proposals",
@@ -404,6 +408,8 @@ def _write(
         summary = result["summary"]
         write_json(output / "evaluation.json", result)
         _write_table(output / "evaluation.csv", result["cases"])
+        if task.name == "detection":
+            write_luna16_submission(results_of_rows(result["cases"], answers.names), output / "submission.csv")
     metrics = {"measured_on": f"{dataset.name}, {evaluated} part, {len(cases)} cases", **summary}
     card = model_card(model, answers=answers, data=data, training=training, summary=summary)
     write_bundle(path, metrics=metrics, card=card, **common)

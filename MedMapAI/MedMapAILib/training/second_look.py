@@ -110,7 +110,7 @@ def calibrate(
         said = f"choosing the operating point: scan {number + 1} of {len(cases)}"
         on_event({"event": "progress", "fraction": number / len(cases), "message": said})
         image, reference = load_case(case, dataset)
-        result = predictor.predict(image)
+        result = predictor.predict(image, proposals=reference.proposals)
         results.append(result)
         references.append(reference)
         if look is not None:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 class BoxHead(nn.Module):
     """Two linear layers on the features of a region: logits (R, classes + 1), 0 for background, and deltas.
 
-    Girshick, "Fast R-CNN", ICCV 2015, https://arxiv.org/abs/1504.08083. channels: of the features. bins: of a region,
+    Girshick, "Fast R-CNN", ICCV 2015, https://arxiv.org/abs/1504.08083, normalized: nearly all regions are background
+    at first, and without it that kills all that could tell the others apart. channels: of the features. bins: of a region,
     all axes together. hidden: outputs of each of the two layers. deltas: (R, classes, 2D), for each class its own.
     """
 
@@ -19,13 +20,18 @@ class BoxHead(nn.Module):
         self.body = nn.Sequential(
             nn.Flatten(),
             nn.Linear(channels * bins, hidden),
+            nn.LayerNorm(hidden),
             nn.ReLU(inplace=True),
             nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
         )
         self.logits = nn.Linear(hidden, classes + 1)
         self.deltas = nn.Linear(hidden, classes * 2 * spatial_dims)
+        for layer in (self.body[1], self.body[4]):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
         for layer, deviation in ((self.logits, 0.01), (self.deltas, 0.001)):
             nn.init.normal_(layer.weight, std=deviation)
             nn.init.zeros_(layer.bias)

@@ -137,9 +137,8 @@ class RegionDetector3D(Detector):
             # In the order of the images, which is the one that roi_align gives.
             rows = here.nonzero()[:, 0]
             own = [every[here & (image == n)] for n in range(len(boxes))]
-            result = result.index_copy(
-                0, rows, roi_align(maps, own, bins, stride=stride, sampling_ratio=_POINTS).to(result)
-            )
+            found = roi_align(maps, own, bins, stride=stride, sampling_ratio=_POINTS)
+            result = result.index_copy(0, rows, found.to(result))
         return result
 
 
