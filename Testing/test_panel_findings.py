@@ -347,6 +347,76 @@ def test_masks_are_exported_as_label_maps(slicer_host, panel, tmp_path):  # noqa
     assert set(np.unique(reference.instances)) == {0, 1, 2, 3}
 
 
+# -- a model -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+    return panel_data.train_small_detector(tmp_path_factory.mktemp("model"), epochs=4, iterations_per_epoch=12)
+
+
+@pytest.fixture
+def trained(slicer_host, models, small_model, monkeypatch):  # noqa: F811
+    from MedMapAILib import bundle
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv(bundle.MODELS_VARIABLE, str(small_model.parent))
+    return slicer_host.openModule("MedMapAI")
+
+
+def apply(host, panel):
+    panel.ui.applyButton.click()
+    host.process_events(lambda: not panel.logic.running, timeout_s=240, message=panel.ui.statusLabel.text)
+    host.check()
+
+
+def test_click_through_with_a_model(slicer_host, trained):  # noqa: F811
+    from MedMapAIQt.scene_run import SceneRun
+
+    image, truth = panel_data.scan_of_a_ball(100)
+    volume = mrml.volume_node_from_image(image, name="Scan")
+    panel, ui = trained, trained.ui
+    slicer_host.selectModule("MedMapAI")
+    assert ui.tableSelector.isVisibleTo(panel.parent) and not ui.outputSelector.isVisibleTo(panel.parent)
+    assert not ui.referenceSelector.isVisibleTo(panel.parent) and not ui.saliencySelector.isVisibleTo(panel.parent)
+    assert ui.applyButton.enabled, ui.statusLabel.text
+    apply(slicer_host, panel)
+    table = ui.tableSelector.currentNode()
+    folder = mrml.findings_folder(table)
+    assert panel.findingReview.folder == folder and table.GetName() == "Scan balls"
+    found = mrml.findings_from_nodes(folder)
+    assert found.classes == ("ball",) and len(found.called) >= 1
+    assert np.linalg.norm(np.subtract(found.findings[0].center, truth.center)) < 4, (
+        "within the radius: it has learned it"
+    )
+    assert panel.logic.report.detections.findings[0].center == found.findings[0].center
+    panel_data.show(volume)
+    click_row(panel.findingReview, 0)
+    slicer_host.screenshot(panel_data.ARTIFACTS / "panel_run_detection.png")
+    # Run again, the same nodes are filled; once a reader said something, they are kept beside the new ones.
+    before = panel_data.scene_content()
+    apply(slicer_host, panel)
+    assert panel_data.scene_content() == before and ui.tableSelector.currentNode() == table
+    click_row(panel.findingReview, 0)
+    panel.findingReview.ui.acceptButton.click()
+    apply(slicer_host, panel)
+    second = ui.tableSelector.currentNode()
+    assert second != table and states(mrml.findings_folder(table))[0] == "accepted"
+    assert "kept in the folder Scan balls" in ui.notesLabel.text
+    # What was reviewed is what the next run can be scored against.
+    from MedMapAI import MedMapAILogic
+
+    logic = MedMapAILogic()
+    logic.run(volume, "balls", referenceNode=table, device="cpu")
+    assert logic.report.scores["hits"] == 1 and logic.report.scores["missed"] == 0
+    from MedMapAILib.errors import InputError
+
+    with pytest.raises(InputError, match="no table of findings"):
+        SceneRun(volume, "balls", None, volume, None)
+    with pytest.raises(InputError, match="needs a table as output"):
+        SceneRun(volume, "balls", None, None, volume)
+
+
 # -- life of the scene -------------------------------------------------------------------------------------------------
 
 

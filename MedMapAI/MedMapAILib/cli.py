@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import Cancelled, InputError, RunError
+from .errors import Cancelled, InputError, NotHounsfield, RunError
 from .froc_command import add_froc
 from .terminal import ProgressBar
 from .transplant_command import add_transplant
@@ -40,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         try:
             return options.command(options) or 0
+        except NotHounsfield as error:
+            _say(f"medmapai: {_one_line(error)} (--add-hu=HU adds a number to every voxel, --assume-hu goes on.)")
+            return 2
         except InputError as error:
             _say(f"medmapai: {_one_line(error)}")
             return 2
@@ -117,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="HU",
         help="added to every voxel first, for CT that was stored without its intercept (often -1024)",
+    )
+    run.add_argument(
+        "--assume-hu", action="store_true", help="go on where the values of a CT do not look like Hounsfield units"
     )
     run.add_argument("--series", metavar="UID", help="which series of a DICOM folder with several")
     run.add_argument("--frame", type=int, metavar="N", help="which frame of a 4D file, from 0")
@@ -282,6 +288,7 @@ def _run(options: argparse.Namespace) -> None:
     image = read_image(options.input, series=options.series, frame=options.frame)
     if options.add_hu:
         image = image + options.add_hu
+    image.meta["assume_hounsfield"] = options.assume_hu
     reference = answer.reference(bundle, image)
     predictor = _predictor(bundle, options)
     with ProgressBar() as bar:

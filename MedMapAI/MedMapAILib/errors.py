@@ -20,3 +20,7 @@ class RunError(RuntimeError):
 
 class Cancelled(Exception):
     """The user asked to stop. Whoever raises it has changed nothing and left nothing half-written."""
+
+
+class NotHounsfield(InputError):
+    """The values of a CT are no Hounsfield units; the user may correct them, or know better and go on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from monai.data import MetaTensor
 
-from .errors import InputError
+from .errors import NotHounsfield
 from .image import make_image
 from .preprocessing import Grid
 
@@ -16,15 +16,16 @@ _MARGIN_MM = 8.0
 def crop_to_region(image: MetaTensor, region: str) -> MetaTensor:
     """The box of voxels of an image (C, I, J, K) that holds a region, "all" or "lungs", with its own affine.
 
-    The lungs are found in the first channel, in HU. Raises InputError where the values are no HU or there are no lungs.
+    The lungs are found in the first channel, in HU. Raises NotHounsfield where the values do not look like HU, unless
+    ``image.meta["assume_hounsfield"]`` says that they are, and InputError where there are no lungs.
     """
     if region == "all":
         return image
     from .lungs import hounsfield_problem, lung_mask
 
-    problem = hounsfield_problem(image)
+    problem = "" if image.meta.get("assume_hounsfield") else hounsfield_problem(image)
     if problem:
-        raise InputError(problem)
+        raise NotHounsfield(problem)
     mask = lung_mask(image)
     margin = np.ceil(_MARGIN_MM / Grid.of(image).spacing).astype(int)
     slices = []

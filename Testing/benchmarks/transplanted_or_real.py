@@ -43,8 +43,8 @@ from MedMapAILib.files import atomic_file, write_atomically  # noqa: E402
 from MedMapAILib.image import read_image, read_volume  # noqa: E402
 from MedMapAILib.lungs.axes import to_patient_axes  # noqa: E402
 from MedMapAILib.lungs.host import prepare_host  # noqa: E402
-from MedMapAILib.lungs.noise import rough  # noqa: E402
 from MedMapAILib.lungs.nodules import list_nodules, make_nodule  # noqa: E402
+from MedMapAILib.lungs.noise import rough  # noqa: E402
 from MedMapAILib.lungs.transplant import Transplants  # noqa: E402
 from MedMapAILib.metrics.bootstrap import resampled_weights  # noqa: E402
 from MedMapAILib.metrics.ranking import Ranking  # noqa: E402

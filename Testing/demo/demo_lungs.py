@@ -99,7 +99,6 @@ def lines(report: LungReport) -> list[str]:
     for number, (finding, share) in enumerate(zip(report.result.called, report.truth, strict=True), start=1):
         where = ", ".join(f"{v:.0f}" for v in finding.center)
         known = f"; holds {share:.0%} of the tumor that a reader outlined" if share else ""
-        text.append(
-            f"  {number}  {finding.label} {finding.diameter_mm:.1f} mm at ({where}) RAS, score {finding.score:.2f}{known}"
-        )
+        size = f"{finding.label} {finding.diameter_mm:.1f} mm"
+        text.append(f"  {number}  {size} at ({where}) RAS, score {finding.score:.2f}{known}")
     return text

@@ -119,10 +119,11 @@ def _lungs(lungs: LungReport) -> str:
         f"<td>{share:.0%}</td></tr>"
         for number, (finding, share) in enumerate(zip(lungs.result.called, lungs.truth, strict=True), start=1)
     )
+    model, shape = lungs.model, " × ".join(str(n) for n in lungs.shape)
     facts = {
-        "Name": f"{lungs.model.name} ({lungs.model.task}, {lungs.model.modality}), {lungs.model.size_bytes / 1e6:.1f} MB",
-        "Image": f"lung1 of PyPI's {lungs.wheel.requirement}, {' × '.join(str(n) for n in lungs.shape)} voxels; it was in "
-        "no training and chose no threshold",
+        "Name": f"{model.name} ({model.task}, {model.modality}), {model.size_bytes / 1e6:.1f} MB",
+        "Image": f"lung1 of PyPI's {lungs.wheel.requirement}, {shape} voxels; it was in no training and chose no "
+        "threshold",
     }
     return f"""<h1>Nodules in a chest CT</h1>
 <p>The model <b>{_text(lungs.model.title)}</b> was run on a whole chest CT that it had not seen, in

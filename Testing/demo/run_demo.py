@@ -1,4 +1,4 @@
-"""``make demo``: shipped models on a real MR image and a real chest CT, in Slicer's own scene and views, with a report."""
+"""``make demo``: shipped models on a real MR image and a chest CT, in Slicer's own scene and views, with a report."""
 
 from __future__ import annotations
 

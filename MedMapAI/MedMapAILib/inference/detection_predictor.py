@@ -102,6 +102,7 @@ class DetectionPredictor:
                 "of its channels or another model."
             )
         part = image if roi is None else crop_to_roi(image, *roi)[0]
+        part.meta["assume_hounsfield"] = image.meta.get("assume_hounsfield", False)
         check_not_constant(part, "The image" if roi is None else "The image in the ROI")
         if progress is not None:
             progress(0.0, "preparing the scan")

@@ -53,7 +53,7 @@ def random_pose(rng: np.random.Generator) -> Pose:
 
 
 def turned_to(pose: Pose, direction: np.ndarray, wanted: np.ndarray) -> Pose:
-    """A pose turned about the long axis so that in the slice a direction points where it is wanted (both in the host)."""
+    """A pose turned about the long axis so that in the slice a direction (in the host) points where it is wanted."""
     turn = np.arctan2(wanted[1], wanted[0]) - np.arctan2(direction[1], direction[0])
     return Pose(_about(2, float(turn)) @ pose.matrix, pose.scale)
 

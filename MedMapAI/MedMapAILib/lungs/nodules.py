@@ -42,9 +42,9 @@ class Nodule:
 
     opacity: float32 (I, J, K), how far its voxels are on the way from the lung around it (0) to tissue (1), without
     the noise of its scan, slightly below 0 where it is darker than lung. excess: HU beyond tissue (calcium). inside:
-    bool (I, J, K). spacing: mm. touches: "pleura", "vessel" or "nothing". outward: unit vector to the pleura or vessel it
-    sits on, or None. reach: how far it goes from its center of mass in that direction, mm. sharpness: standard deviation
-    of the blur of its sharpest edges, mm.
+    bool (I, J, K). spacing: mm. touches: "pleura", "vessel" or "nothing". outward: unit vector to the pleura or vessel
+    it sits on, or None. reach: how far it goes from its center of mass in that direction, mm. sharpness: standard
+    deviation of the blur of its sharpest edges, mm.
     """
 
     entry: NoduleEntry

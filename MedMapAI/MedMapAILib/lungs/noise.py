@@ -60,8 +60,10 @@ def edge_width(voxels: np.ndarray, spacing: tuple[float, float, float]) -> float
 
 @dataclass(frozen=True)
 class NoiseTexture:
-    """What the noise of a scan looks like. amplitude: (SQUARE, SQUARE), root of the power spectrum of noise of deviation
-    1. between_slices: correlation of neighboring slices. roughness: what the kernel above makes of such noise.
+    """What the noise of a scan looks like, at a standard deviation of 1.
+
+    amplitude: (SQUARE, SQUARE), root of its power spectrum in the slice. between_slices: correlation of neighboring
+    slices. roughness: standard deviation of what the kernel above makes of it.
     """
 
     amplitude: np.ndarray

@@ -1,7 +1,10 @@
 """Real nodules put into real lungs.
 
 A voxel of lung is air with some tissue in it. What a nodule does is fill the air:
-out = host + opacity × (tissue − host). So the host's vessels go on through ground-glass, the rim is a mixture of nodule and *this* host's lung, and where the
+
+    out = host + opacity × (tissue − host)
+
+So the host's vessels go on through ground-glass, the rim is a mixture of nodule and *this* host's lung, and where the
 host already is tissue (chest wall, vessels) nothing changes: there is no seam, and no halo of the donor's surroundings,
 which never enter. The noise that filling takes away is put back with the host's own spectrum.
 """
@@ -33,8 +36,11 @@ _HALF = 0.5
 
 @dataclass
 class Transplants:
-    """A host with what was put into it so far. voxels: float32 (I, J, K) HU along the patient's axes. instances:
-    uint16, n + 1 for findings[n]. taken: centers (voxel index) and radii (mm). where: the voxels that each was computed for."""
+    """A host with what was put into it so far.
+
+    voxels: float32 (I, J, K) HU along the patient's axes. instances: uint16 (I, J, K), n + 1 for findings[n]. taken:
+    centers (voxel index) and radii (mm). where: the voxels that each was computed for.
+    """
 
     host: HostScan
     voxels: np.ndarray
@@ -139,8 +145,8 @@ def transplant(
     """A CT with a nodule put into it, and the finding that says where, marked as synthetic.
 
     image: (1, I, J, K) HU. nodule: of :func:`nodules.read_nodule`. place: "parenchyma", "vessel" or "pleura". lungs:
-    the lung mask (I, J, K) where it is known. avoid: boxes (lowest, then highest corner, RAS mm) to stay away from. Raises
-    InputError where there are no lungs or the nodule fits nowhere.
+    the lung mask (I, J, K) where it is known. avoid: boxes (lowest, then highest corner, RAS mm) to stay away from.
+    Raises InputError where there are no lungs or the nodule fits nowhere.
     """
     state = Transplants.begin(prepare_host(image, lungs=lungs, avoid=avoid, seed=seed))
     if not state.add(nodule, place, np.random.default_rng(seed)):

@@ -33,8 +33,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from monai.metrics.utils import get_edge_surface_distance
 
 from ..errors import InputError
 
@@ -117,6 +115,10 @@ def _surface_scores(
         axis = predicted.shape.index(1)
         predicted, reference = predicted.squeeze(axis), reference.squeeze(axis)
         spacing = spacing[:axis] + spacing[axis + 1 :]
+    # Imported here, because other metrics need neither and are asked for in seconds.
+    import torch
+    from monai.metrics.utils import get_edge_surface_distance
+
     masks = torch.from_numpy(predicted), torch.from_numpy(reference)
     with warnings.catch_warnings():
         # MONAI 1.6 warns of a deprecated argument that it passes itself.

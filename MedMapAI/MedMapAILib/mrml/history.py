@@ -52,8 +52,8 @@ def update_history(tableNode: Any, chartNode: Any, rows: Sequence[dict[str, Any]
     """Fill the nodes of :func:`history_nodes` with all epochs so far, in place, so that an open plot follows.
 
     ``rows`` are the training's "epoch" events: dicts with ``epoch``, ``train_loss``, ``validation_loss``,
-    ``learning_rate``, and ``validation_dice``, ``validation_auc`` or ``validation_froc``; what is missing or None is left
-    out of the curve (NaN in the table).
+    ``learning_rate``, and ``validation_dice``, ``validation_auc`` or ``validation_froc``; what is missing or None is
+    left out of the curve (NaN in the table).
     """
     keys = {title: key for title, key, _ in _HISTORY} | {title: f"validation_{s}" for s, title in _SCORES.items()}
 

@@ -14,6 +14,7 @@ from ..box_samples import IGNORED, NO_BOX, random_move, sample_at
 from ..errors import InputError
 from ..metrics.detection import detection_report, score_case
 from ..metrics.froc import FrocScan, froc
+from ..metrics.matching import FALSE, match_findings
 from ..networks import DETECTION as NETWORKS
 from ..plan import Plan
 from ..preprocessing import Grid, labels_to_model_grid, to_model_grid
@@ -33,7 +34,7 @@ class DetectionTask:
 
     plan: how scans are brought to the model grid; a patch with a 1 makes the network see slices. answers: the classes.
     options: "threshold" (the operating point, found by ``calibrate``), "masks" (whether the network learns the voxels
-    of findings).
+    of findings), "chooses" (whether it chooses among proposals).
     """
 
     name = "detection"
@@ -46,7 +47,7 @@ class DetectionTask:
     def __init__(self, plan: Plan, answers: FindingClasses, options: dict):
         self.plan, self.classes = plan, answers
         self.threshold = float(options.get("threshold") or 0.5)
-        self._masks = bool(options.get("masks", False))
+        self._masks, self._chooses = bool(options.get("masks", False)), bool(options.get("chooses", False))
 
     @property
     def output_channels(self) -> int:
@@ -54,9 +55,13 @@ class DetectionTask:
         return len(self.classes.names)
 
     def prepare(self, image: MetaTensor, reference: FindingReference) -> dict[str, np.ndarray]:
-        """A scan on the model grid: "image" (C, I, J, K) float16; "boxes" (N, 6) and "ignored" (M, 6) in voxel edges;
-        "labels" (N,); "negatives" (0, 3); "affine" (4, 4); where there are some "proposals" (P, 6); and where masks are
-        learned "instances" (I, J, K)."""
+        """A scan on the model grid, boxes in voxel edges.
+
+        "image" (C, I, J, K) float16; "boxes" (N, 6), "labels" (N,) and "ignored" (M, 6); "negatives" (K, 3), middles of
+        proposals that are no finding; "affine" (4, 4); for a network that chooses among them "proposals" (P, 6), and
+        for one that learns masks "instances" (I, J, K). Raises InputError where masks are to be learned and there are
+        none.
+        """
         prepared = self.inference_transform(image)
         grid = Grid.of(prepared)
         arrays = {
@@ -65,10 +70,10 @@ class DetectionTask:
             "boxes": boxes_on_grid(reference.findings, grid),
             "ignored": boxes_on_grid(reference.ignored, grid),
             "labels": np.array([self.classes.names.index(f.label) for f in reference.findings], dtype=np.int64),
-            "negatives": np.zeros((0, 3)),
+            "negatives": _mistakes(reference, grid),
             "affine": grid.affine,
         }
-        if reference.proposals is not None:
+        if self._chooses and reference.proposals is not None:
             arrays["proposals"] = boxes_on_grid(reference.proposals, grid)
         if self._masks:
             if reference.instances is None:
@@ -249,6 +254,15 @@ def from_grid(boxes: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     centers = ((boxes[:, :3] + boxes[:, 3:]) / 2 - 0.5) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     halves = (boxes[:, 3:] - boxes[:, :3]) / 2
     return centers, 2 * np.sqrt((halves**2) @ (grid.affine[:3, :3] ** 2).T)
+
+
+def _mistakes(reference: FindingReference, grid: Grid) -> np.ndarray:
+    """Middles (K, 3), voxel edges, of the proposals that hit nothing: what looks like a finding and is worth showing."""
+    proposals = reference.proposals or ()
+    kinds = match_findings(Detections(reference.classes, proposals, 0.5), reference)
+    ordered = Detections(reference.classes, proposals, 0.5).findings
+    boxes = boxes_on_grid([each for each, kind in zip(ordered, kinds, strict=True) if kind == FALSE], grid)
+    return (boxes[:, :3] + boxes[:, 3:]) / 2
 
 
 def targets_of(batch: dict) -> list[dict[str, torch.Tensor]]:

@@ -223,7 +223,7 @@ def read_config(path: str | Path, settings: list[str] | None = None) -> dict[str
         value = config[section][key]
         if isinstance(value, list):
             config[section][key] = [_locate(str(each), path.parent) for each in value]
-        elif value:
+        elif isinstance(value, str):
             config[section][key] = _locate(str(value), path.parent)
     return config
 

@@ -27,8 +27,8 @@ class TrainingParameters:
 
     task: "segmentation", "classification" or "detection". dataset: folder or file of the cases, or None when they come
     from the scene; then ``scene_cases`` has a pair of names for each case, (volume, segmentation), None where nothing
-    is chosen yet, or ``scene_samples`` what is to be classified or found. output: folder for everything that is made. recipe: a
-    configuration whose other settings are kept.
+    is chosen yet, or ``scene_samples`` what is to be classified or found. output: folder for everything that is made.
+    recipe: a configuration whose other settings are kept.
     """
 
     output: str

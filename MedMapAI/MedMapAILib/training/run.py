@@ -98,7 +98,7 @@ def train(
     answers = answers_of(dataset, config)
     beside = {"auxiliary": list(dataset.auxiliary), "auxiliary_weight": config["training"]["auxiliary_weight"]}
     options = config["inference"] | config["evaluation"] | (beside if dataset.auxiliary else {})
-    options["masks"] = "mask" in config["network"]["name"]
+    options |= {"masks": config["network"]["name"] == "mask-rcnn", "chooses": config["network"]["name"] == "fast-rcnn"}
     task = task_class(task_name)(plan, answers, options)
     network = build_network(config, task, len(dataset.channels))
     notes = [*dataset.source.get("notes", ()), *split.notes]
@@ -423,7 +423,7 @@ def _without_paths(config: dict) -> dict:
         value = public[section][key]
         if isinstance(value, list):
             public[section][key] = [Path(each).name for each in value]
-        elif value:
+        elif isinstance(value, (str, Path)):
             public[section][key] = Path(value).name
     return public
 
