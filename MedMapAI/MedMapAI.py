@@ -224,18 +224,18 @@ class MedMapAIWidget(ModulePanel):
             self.ui.applyButton.toolTip = reason or _("Run the model on the input volume.")
             self.sayWhyNot(reason)
 
-    def onApply(self, checked=False):
+    def onApply(self, checked=False, assumeHounsfield=False):
         if self._running or self._parameterNode is None or self.whyNot():
             return
         self._setRunning(True)
         with self.showErrors(_("The model was not run.")):
-            refusal = self._start()
+            refusal = self._start(assumeHounsfield)
             if not refusal:
                 return
             self.say(refusal, keep=True)
         self._setRunning(False)
 
-    def _start(self):
+    def _start(self, assumeHounsfield=False):
         """Start the run. Returns why it did not come to that, or an empty text."""
         if not self.ensureDependencies():
             return _("Nothing was installed and nothing was run.")
@@ -254,6 +254,7 @@ class MedMapAIWidget(ModulePanel):
             precision=parameters.precision,
             mirror=None if parameters.mirroring == MIRRORING[0] else False,
             saliency=None if parameters.saliency == "none" else parameters.saliency,
+            assumeHounsfield=assumeHounsfield,
             onEvent=self.onEvent,
             onFinished=self.onFinished,
             onFailure=self.onFailure,
@@ -294,6 +295,11 @@ class MedMapAIWidget(ModulePanel):
         self._setRunning(False)
         if failure.kind == "cancelled":
             self.say(failure.reason, keep=True)
+        elif failure.kind == "hounsfield":
+            if slicer.util.confirmYesNoDisplay(failure.reason + "\n\n" + _("Go on all the same?"), _("MedMapAI")):
+                self.onApply(assumeHounsfield=True)
+            else:
+                self.say(_("The model was not run."), keep=True)
         else:
             show_error(_("The model was not run."), failure.reason, details=failure.tail)
 
@@ -399,6 +405,7 @@ class MedMapAILogic(ModuleLogic):
         precision="auto",
         mirror=None,
         saliency=None,
+        assumeHounsfield=False,
         onEvent=None,
         onFinished=None,
         onFailure=None,
@@ -429,6 +436,7 @@ class MedMapAILogic(ModuleLogic):
             precision=precision,
             mirror=mirror,
             saliency=run.saliency,
+            assume_hounsfield=assumeHounsfield,
         )
         # The worker has its own copy from here on.
         run.voxels = run.reference = None
@@ -509,6 +517,7 @@ class MedMapAILogic(ModuleLogic):
         precision="auto",
         mirror=None,
         saliency=None,
+        assumeHounsfield=False,
         progress=None,
         cancelled=None,
     ):
@@ -519,8 +528,9 @@ class MedMapAILogic(ModuleLogic):
         label map or segmentation to score the result against, or of findings the table node of others. outputNode:
         filled anew; without one a node is made. device: auto, cpu or cuda. precision: auto, fp32 or bf16. mirror: False
         for no test-time mirroring, None as the model says. saliency: method by which a classifier shows where it
-        looked, or None; the map's node is ``MedMapAIQt.scene_run.saliency_node`` of the table node. progress: called
-        with a fraction (0 to 1) and a message. cancelled: asked between windows.
+        looked, or None; the map's node is ``MedMapAIQt.scene_run.saliency_node`` of the table node. assumeHounsfield:
+        go on where the values of a CT do not look like Hounsfield units. progress: called with a fraction (0 to 1) and
+        a message. cancelled: asked between windows.
         Raises InputError, RunError or Cancelled, with the scene as it was.
         """
         from MedMapAILib.errors import Cancelled
@@ -529,7 +539,9 @@ class MedMapAILogic(ModuleLogic):
 
         run = SceneRun(volumeNode, modelName, roiNode, referenceNode, outputNode, saliency)
         predictor = self._predictor(run.model.path, device, precision, mirror)
-        image = make_image(run.voxels, run.affine, meta={"notes": list(run.notes)})
+        image = make_image(
+            run.voxels, run.affine, meta={"notes": list(run.notes), "assume_hounsfield": assumeHounsfield}
+        )
         run.voxels = None
 
         def stop():

@@ -417,6 +417,48 @@ def test_click_through_with_a_model(slicer_host, trained):  # noqa: F811
         SceneRun(volume, "balls", None, None, volume)
 
 
+def test_values_that_are_no_hounsfield_units(slicer_host, trained, small_model, tmp_path, monkeypatch):  # noqa: F811
+    """A model that looks in the lungs, and a CT whose intercept was lost: the user is asked."""
+    import shutil
+
+    from MedMapAILib import bundle
+
+    models = tmp_path / "models"
+    shutil.copytree(small_model, models / "balls")
+    monkeypatch.setenv(bundle.MODELS_VARIABLE, str(models))
+    _look_in_lungs(models / "balls")
+    image, _ = panel_data.scan_of_a_ball(101)
+    volume = mrml.volume_node_from_image(make_image(image.numpy() + 1024, image.affine), name="No HU")
+    panel = trained
+    slicer_host.selectModule("MedMapAI")
+    assert panel.ui.inputSelector.currentNode() == volume
+    before = panel_data.scene_content()
+    slicer_host.answer("No")
+    apply(slicer_host, panel)
+    asked = slicer_host.dialogs[-1].text
+    assert "Hounsfield units" in asked and "Go on all the same?" in asked
+    assert panel_data.scene_content() == before and panel.ui.statusLabel.text == "The model was not run."
+    # Gone on with, it is told what comes next: there are no lungs.
+    slicer_host.answer("Yes", "Ok")
+    apply(slicer_host, panel)
+    slicer_host.process_events(lambda: not panel.logic.running, timeout_s=60)
+    assert "lungs" in slicer_host.dialogs[-1].text and "Hounsfield" not in slicer_host.dialogs[-1].text
+    assert panel_data.scene_content() == before
+
+
+def _look_in_lungs(folder):
+    """Let a model look in the lungs only."""
+    import hashlib
+
+    path = folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    metadata["medmapai"]["plan"]["region"] = "lungs"
+    path.write_text(json.dumps(metadata), encoding="utf-8")
+    names = [line.partition("  ")[2] for line in (folder / "checksums.sha256").read_text().splitlines()]
+    sums = "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    (folder / "checksums.sha256").write_text(sums)
+
+
 # -- life of the scene -------------------------------------------------------------------------------------------------
 
 

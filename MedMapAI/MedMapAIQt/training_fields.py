@@ -42,6 +42,10 @@ def show_fields(ui: Any, task: str, source: str) -> None:
     ui.weightsButton.visible = shown["weightsEdit"]
     ui.pairsWidget.visible = source == SCENE and task == SEGMENTATION
     ui.samplesWidget.visible = source == SCENE and task != SEGMENTATION
+    detects = task == DETECTION
+    ui.classesEdit.placeholderText = _("such as: nodule") if detects else _("such as: normal, pneumonia")
+    ui.addSampleButton.text = _("Add row") if detects else _("Add sample")
+    ui.removeSampleButton.text = _("Remove row") if detects else _("Remove sample")
     ui.datasetHint.text = _hint(task, source)
     ui.datasetHint.visible = bool(ui.datasetHint.text)
 

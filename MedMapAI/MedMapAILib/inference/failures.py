@@ -10,10 +10,10 @@ import re
 import signal as signals
 from dataclasses import dataclass
 
-from ..errors import InputError
+from ..errors import InputError, NotHounsfield
 
 #: What can be the matter: see :class:`Failure`.
-KINDS = ("cancelled", "input", "memory", "killed", "protocol", "version", "start", "error")
+KINDS = ("cancelled", "input", "hounsfield", "memory", "killed", "protocol", "version", "start", "error")
 
 _NO_MEMORY = (
     "There was not enough memory{where}; choose a region of interest, close other programs, or use a model with a "
@@ -39,8 +39,8 @@ _CRASHES = {
 class Failure:
     """Why there is no result.
 
-    kind: "cancelled" by the user; "input": what was asked for is wrong; "memory": there was too little; "killed": by
-    somebody else, often the system for lack of memory; "protocol": something else spoke on the worker's channel;
+    kind: "cancelled" by the user; "input": what was asked for is wrong; "hounsfield": the values of a CT look like no
+    Hounsfield units, and the user may go on all the same; "memory": there was too little; "killed": by somebody else, often the system for lack of memory; "protocol": something else spoke on the worker's channel;
     "version": the worker is of another version; "start": it could not be started, or a package is missing; "error":
     everything else. reason: one sentence. tail: the last lines that the worker wrote to its standard error.
     """
@@ -54,6 +54,8 @@ def failure_of_exception(error: BaseException) -> Failure:
     """What to tell of an exception that a run or a training raised."""
     said = " ".join(str(error).split())
     names = {cls.__name__ for cls in type(error).__mro__}
+    if isinstance(error, NotHounsfield):
+        return Failure("hounsfield", said)
     if isinstance(error, InputError):
         return Failure("input", said)
     if names & {"MemoryError", "OutOfMemoryError", "OutOfMemory"} or (

@@ -38,7 +38,8 @@ class RunRequest:
     model: path of a bundle, or its name. image: voxels (C, I, J, K) of any number type, in any memory order. affine:
     4x4, voxel index → RAS mm. notes: about the image, shown with the result. roi: (center, size) of a box, RAS mm.
     reference: what to score the result against, a segmentation on the image's grid or findings. saliency: by which
-    method to show where a classifier looked, or None. The rest: as ``Predictor`` takes them.
+    method to show where a classifier looked, or None. assume_hounsfield: go on where the values of a CT do not
+    look like Hounsfield units. The rest: as ``Predictor`` takes them.
     """
 
     model: str
@@ -53,10 +54,11 @@ class RunRequest:
     overlap: float | None = None
     mirror: bool | None = None
     saliency: str | None = None
+    assume_hounsfield: bool = False
 
 
 #: What crosses as it is.
-_PLAIN = ("device", "precision", "backend", "overlap", "mirror", "saliency")
+_PLAIN = ("device", "precision", "backend", "overlap", "mirror", "saliency", "assume_hounsfield")
 
 
 def request_to_message(request: RunRequest) -> tuple[dict[str, Any], list[np.ndarray]]:

@@ -212,7 +212,8 @@ class Worker:
         key = (state, tuple(wishes.items()))
         predictor = self._models.get(key, lambda: open_predictor(load_bundle(path), **wishes), least=state[2])
         try:
-            image = make_image(request.image, request.affine, meta={"notes": list(request.notes)})
+            meta = {"notes": list(request.notes), "assume_hounsfield": request.assume_hounsfield}
+            image = make_image(request.image, request.affine, meta=meta)
             reference = request.reference
             # The shared voxels are not needed any more.
             request = replace(request, image=None)
@@ -304,13 +305,14 @@ def _request(command: dict[str, Any]) -> Any:
 
 
 def _estimate_event(estimate: Any) -> dict[str, Any]:
+    memory = None if estimate.memory_bytes is None else int(estimate.memory_bytes)
     return {
         "event": "estimate",
         "windows": int(estimate.windows),
         "window": [int(n) for n in estimate.window],
         "seconds": None if estimate.seconds is None else float(estimate.seconds),
-        "memory_bytes": int(estimate.memory_bytes),
-        "memory_gb": round(estimate.memory_bytes / 2**30, 3),
+        "memory_bytes": memory,
+        "memory_gb": None if memory is None else round(memory / 2**30, 3),
         "notes": list(estimate.notes),
         "sentence": estimate.sentence,
     }

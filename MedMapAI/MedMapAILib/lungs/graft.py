@@ -9,8 +9,8 @@ from scipy import ndimage, special
 
 from .nodules import Nodule
 
-#: A contour lies where the eye sees the edge, so half the edge's width still belongs to the nodule, mm.
-_RIM = 0.6
+#: A contour lies where the eye sees the edge; that far beyond it the blurred edge still belongs to the nodule, mm.
+_RIM = 0.9
 #: Softness (standard deviation, mm) with which the mask ends beyond.
 _SOFT = 0.5
 #: Around the mask that much is computed, mm.
@@ -99,7 +99,7 @@ def make_graft(
     for shift in shifts:
         place = to_donor @ (grid + np.array([0, 0, shift])[:, None]) + (middle + pad)[:, None]
         deep = ndimage.map_coordinates(distance, place, order=1, mode="nearest").reshape(size) * pose.scale
-        window = special.ndtr((deep + _RIM) / _SOFT).astype(np.float32)
+        window = special.ndtr((deep + _RIM * pose.scale) / _SOFT).astype(np.float32)
         seen = ndimage.map_coordinates(opacity, place, order=3, mode="nearest", prefilter=False).reshape(size)
         total[0] += window * np.clip(seen, -0.15, 1.05)
         if excess is not None:

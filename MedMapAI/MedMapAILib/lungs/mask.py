@@ -86,8 +86,10 @@ def _enlarged(mask: np.ndarray, factors: tuple[int, ...], shape: tuple[int, ...]
 def _body(voxels: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
     """The patient without the table, filled slice by slice."""
     tissue = voxels > -300
-    # Sheets and the table top touch the skin by a voxel or two.
-    tissue = ndimage.binary_opening(tissue, ndimage.generate_binary_structure(3, 1))
+    flat = ndimage.generate_binary_structure(2, 1)[:, :, None]
+    if steps[0] <= 2:
+        # Sheets and the table top touch the skin by a voxel or two. Of coarse voxels the chest wall has no more.
+        tissue = ndimage.binary_dilation(ndimage.binary_erosion(tissue, flat, border_value=1), flat)
     numbers, count = ndimage.label(tissue)
     if not count:
         raise InputError(_NO_LUNGS)
@@ -95,7 +97,6 @@ def _body(voxels: np.ndarray, steps: tuple[float, ...]) -> np.ndarray:
     sizes[0] = 0
     body = numbers == int(sizes.argmax())
     # Where arms or lung reach the edge of the picture the outline is open; a closing of 5 mm mends small gaps.
-    flat = ndimage.generate_binary_structure(2, 1)[:, :, None]
     gap = max(1, round(5 / steps[0]))
     padded = np.pad(body, ((gap, gap), (gap, gap), (0, 0)))
     padded = ndimage.binary_closing(padded, flat, iterations=gap)

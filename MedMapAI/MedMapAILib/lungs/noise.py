@@ -83,7 +83,6 @@ class NoiseTexture:
     def _slice(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         size = tuple(max(n, SQUARE) for n in shape)
         kernel = np.fft.fftshift(np.fft.ifft2(self.amplitude).real)
-        kernel *= np.hanning(SQUARE + 2)[1:-1, None] * np.hanning(SQUARE + 2)[None, 1:-1]
         kernel /= np.linalg.norm(kernel)
         spectrum = np.fft.rfft2(kernel, size) * np.fft.rfft2(rng.standard_normal(size))
         return np.fft.irfft2(spectrum, size)[: shape[0], : shape[1]]
@@ -104,11 +103,13 @@ def noise_texture(voxels: np.ndarray, tissue: np.ndarray, rng: np.random.Generat
     axis = np.linspace(-1, 1, SQUARE)
     plane = np.stack([np.ones((SQUARE, SQUARE)), *np.meshgrid(axis, axis, indexing="ij")], axis=-1).reshape(-1, 3)
     projector = plane @ np.linalg.pinv(plane)
+    # What is cut off at the edges of a square would look like fine noise.
+    window = np.hanning(SQUARE + 2)[1:-1, None] * np.hanning(SQUARE + 2)[None, 1:-1]
     spectra, deviations, products = [], [], []
     for i, j, k in places:
         square = voxels[i - half : i + half, j - half : j + half, k].astype(np.float64).ravel()
         square -= projector @ square
-        spectra.append(np.abs(np.fft.fft2(square.reshape(SQUARE, SQUARE))) ** 2)
+        spectra.append(np.abs(np.fft.fft2(window * square.reshape(SQUARE, SQUARE))) ** 2)
         deviations.append(square.std())
         if k + 1 < voxels.shape[2] and whole[i, j, k + 1] > 0.97:
             other = voxels[i - half : i + half, j - half : j + half, k + 1].astype(np.float64).ravel()

@@ -32,7 +32,7 @@ def find_place(
     steps = np.array(host.map_spacing)
     depth, to_vessel = host.depth, host.to_vessel
     if place == "pleura":
-        low, high = (0.55 * radius, 0.9 * radius) if reach is None else (0.7 * reach, 0.95 * reach)
+        low, high = (0.55 * radius, 0.9 * radius) if reach is None else (0.6 * reach, 0.88 * reach)
         allowed = (depth > low) & (depth < max(high, low + steps[0])) & ~host.mediastinal
     elif place == "vessel":
         allowed = (depth > radius + 2) & (to_vessel > 0.5 * radius) & (to_vessel < max(1.0 * radius, steps.max()))

@@ -257,7 +257,7 @@ def from_grid(boxes: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mistakes(reference: FindingReference, grid: Grid) -> np.ndarray:
-    """Middles (K, 3), voxel edges, of the proposals that hit nothing: what looks like a finding and is worth showing."""
+    """Middles (K, 3), voxel edges, of the proposals that hit nothing: they look like findings and are worth showing."""
     proposals = reference.proposals or ()
     kinds = match_findings(Detections(reference.classes, proposals, 0.5), reference)
     ordered = Detections(reference.classes, proposals, 0.5).findings
