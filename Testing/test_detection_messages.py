@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -86,6 +87,9 @@ def test_a_reference_of_findings_crosses(whole):
     more = {"instances": np.arange(24, dtype=np.int16).reshape(2, 3, 4), "proposals": found[2:]} if whole else {}
     reference = FindingReference(("nodule", "Rundherd"), found[:1], found[1:2], **more)
     request = RunRequest("lung-nodule", np.zeros((1, 2, 3, 4), np.int16), AFFINE, reference=reference)
+    assert not request_from_message(*across(*request_to_message(request))).assume_hounsfield
+    assumed = dataclasses.replace(request, assume_hounsfield=True)
+    assert request_from_message(*across(*request_to_message(assumed))).assume_hounsfield
     back = request_from_message(*across(*request_to_message(request))).reference
     assert_same(back.findings, reference.findings)
     assert_same(back.ignored, reference.ignored)

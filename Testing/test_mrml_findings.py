@@ -412,3 +412,23 @@ def test_hundreds_of_findings_take_no_time(scene):
     made = time.perf_counter()
     mrml.set_findings_threshold(folder, 0.3)
     assert made - start < 20 and time.perf_counter() - made < 3
+
+
+# -- curves ------------------------------------------------------------------------------------------------------------
+
+
+def test_froc_is_drawn_up_to_eight_false_positives(scene):
+    points = {
+        "false_positives_per_scan": [0.0, 0.0, 0.5, 0.5, 20.0], "sensitivity": [0.0, 0.4, 0.4, 0.8, 1.0],
+        "threshold": [1.0, 0.9, 0.8, 0.7, 0.1], "operating_point": [0.5, 0.8],
+    }  # fmt: skip
+    recall = {"recall": [0.0, 0.4, 0.8], "precision": [1.0, 1.0, 0.6], "threshold": [1.0, 0.9, 0.7]}
+    charts = mrml.curve_nodes("nodules", {"froc": {"nodule": points}, "precision_recall": {"nodule": recall}})
+    assert list(charts) == ["froc", "precision_recall"]
+    assert charts["froc"].GetXAxisRange() == (0.0, 8.0) and charts["froc"].GetYAxisRange() == (0.0, 1.0)
+    series = [charts["froc"].GetNthPlotSeriesNode(n) for n in range(2)]
+    assert [one.GetName() for one in series] == ["nodule", "operating point"]
+    table = series[0].GetTableNode()
+    xs, ys = ([float(table.GetCellText(row, column)) for row in range(5)] for column in (0, 1))
+    # As high at 8 as the point before: what comes at 20 false positives is not there yet.
+    assert xs == [0, 0, 0.5, 0.5, 8] and ys == [0, 0.4, 0.4, 0.8, 0.8]

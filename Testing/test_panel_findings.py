@@ -122,7 +122,7 @@ def test_findings_are_listed_and_a_click_goes_there(shown):
     assert review._container.isVisibleTo(panel.parent) and panel.ui.findingsContainer.visible
     assert cells(review, 0) == ["1", "nodule", "0.93", "9.0", "0.382", ""]
     assert visible_rows(review) == [0, 1] and shown_boxes(folder) == [True, True, False]
-    assert review.ui.countLabel.text == "2 of 3 findings shown; you looked at 0."
+    assert review.ui.countLabel.text == "2 of 3 candidates shown; you looked at 0."
     assert "2 findings; the first is a nodule of 9.0 mm, score 0.93; 21.4 s" in panel.ui.statusLabel.text
     assert "Research use only" in panel.ui.researchLabel.text and panel.ui.researchLabel.isVisibleTo(panel.parent)
     assert panel.ui.notesLabel.text == "One note."
@@ -442,7 +442,7 @@ def test_values_that_are_no_hounsfield_units(slicer_host, trained, small_model, 
     slicer_host.answer("Yes", "Ok")
     apply(slicer_host, panel)
     slicer_host.process_events(lambda: not panel.logic.running, timeout_s=60)
-    assert "lungs" in slicer_host.dialogs[-1].text and "Hounsfield" not in slicer_host.dialogs[-1].text
+    assert "No lungs were found" in slicer_host.dialogs[-1].text
     assert panel_data.scene_content() == before
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from MedMapAILib.datasets.scene import terminology_codes, write_cases
+from MedMapAILib.datasets.scene import terminology_codes, write_cases, write_detection_cases
 from MedMapAILib.errors import InputError
 from MedMapAILib.image import make_image, read_image
-from MedMapAILib.results import Segment, Segmentation, read_segmentation, terminology_entry
+from MedMapAILib.results import (
+    FindingReference,
+    Segment,
+    Segmentation,
+    finding_of_sphere,
+    read_segmentation,
+    terminology_entry,
+)
 
 AFFINE = np.array([[-1.0, 0, 0, 10], [0, 0, 2.0, 20], [0, 1.5, 0, 30], [0, 0, 0, 1]])
 ENTRY = terminology_entry(category=("SCT", "123037004", "Anatomical Structure"), type=("SCT", "10200004", "Liver"))
@@ -64,3 +71,39 @@ def test_terminology_codes_undo_the_entry():
         "type": ["SCT", "10200004", "Liver"],
     }
     assert terminology_codes(None) is None and terminology_codes("~~^^") is None
+
+
+# -- findings ----------------------------------------------------------------------------------------------------------
+
+
+def found(index, **about):
+    """A finding of 3 mm at a voxel of AFFINE's grid."""
+    return finding_of_sphere(tuple((AFFINE @ [*index, 1])[:3]), 3.0, "nodule", **about)
+
+
+def test_findings_come_back_where_they_were(tmp_path):
+    from MedMapAILib.datasets import open_dataset
+    from MedMapAILib.datasets.loading import load_case
+
+    image, _ = case(["liver"])
+    with_two = FindingReference(("nodule",), (found((1, 2, 3)), found((4, 5, 6), synthetic=True, score=0.7)))
+    count = write_detection_cases([(image, with_two), (image, FindingReference(("nodule",), ()))], tmp_path / "set")
+    assert count == 2
+    dataset = open_dataset(tmp_path / "set")
+    assert dataset.task == "detection" and [len(one.findings) for one in dataset.cases] == [2, 0]
+    back, reference = load_case(dataset.cases[0], dataset)
+    np.testing.assert_array_equal(np.asarray(back), np.asarray(image))
+    for one, other in zip(reference.findings, with_two.findings, strict=True):
+        np.testing.assert_allclose(one.center, other.center, atol=1e-3)
+        assert one.diameter_mm == pytest.approx(3) and one.synthetic == other.synthetic
+
+
+@pytest.mark.parametrize(
+    ("findings", "said"),
+    [((found((1, 2, 3)), found((1, 2, 9))), "case 1 lies outside its image"), ((), "no finding in any of the scans")],
+)
+def test_findings_that_teach_nothing_leave_no_folder(tmp_path, findings, said):
+    image, _ = case(["liver"])
+    with pytest.raises(InputError, match=said):
+        write_detection_cases([(image, FindingReference(("nodule",), findings))], tmp_path / "set")
+    assert list(tmp_path.iterdir()) == []

@@ -64,7 +64,7 @@ def test_noise_texture_is_what_it_was_measured_from():
     drawn = texture.draw((200, 200, 12), rng)
     assert drawn.std() == pytest.approx(1, rel=0.05)
     assert texture.between_slices == pytest.approx(0.5, abs=0.08)
-    assert rough(drawn).std() / drawn.std() == pytest.approx(rough(noise).std() / noise.std(), rel=0.15)
+    assert rough(drawn).std() == pytest.approx(texture.roughness, rel=0.05)
 
     def neighbors(values):
         return np.corrcoef(values[1:].ravel(), values[:-1].ravel())[0, 1]
@@ -216,7 +216,7 @@ def test_the_noise_within_is_that_of_the_host(host):
     state = Transplants.begin(host)
     assert state.add(donor(10.0, noise=8.0), "parenchyma", np.random.default_rng(0))
     core = ndimage.binary_erosion(state.instances == 1, np.ones((7, 7, 1)))
-    assert core.sum() > 200
+    assert core.sum() > 100
     assert local_noise(host, state.where[0]) == pytest.approx(20, rel=0.15)
     detail = rough(state.voxels)[core].std() / rough(host.voxels)[core].std()
     assert detail == pytest.approx(1, abs=0.25)

@@ -15,8 +15,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-#: Boxes compared at once, so that the table of overlaps stays small.
-_BLOCK = 2048
+#: Boxes compared at once: the table of overlaps stays small, and most boxes need only be compared with those that stay.
+_BLOCK = 512
 #: No side grows by more than this factor when a box is decoded (as in torchvision): exp would overflow.
 _LARGEST_GROWTH = math.log(1000 / 16)
 
@@ -92,14 +92,15 @@ def nms(boxes: Tensor, scores: Tensor, labels: Tensor | None = None, *, threshol
     for block in order.split(_BLOCK):
         if len(kept):
             block = block[~_overlapping(boxes, labels, kept, block, threshold).any(dim=0)]
-        rivals = _overlapping(boxes, labels, block, block, threshold).triu(diagonal=1)
-        stays = torch.ones(len(block), dtype=torch.bool, device=boxes.device)
+        rivals = _overlapping(boxes, labels, block, block, threshold).triu(diagonal=1).float()
+        stays = torch.ones(len(block), device=boxes.device)
         while True:
-            now = ~(rivals & stays[:, None]).any(dim=0)
+            # How many better boxes that stay overlap each: whole numbers far below 2²⁴, so exact.
+            now = (stays @ rivals == 0).float()
             if torch.equal(now, stays):
                 break
             stays = now
-        kept = torch.cat([kept, block[stays]])
+        kept = torch.cat([kept, block[stays > 0]])
     return kept
 
 
@@ -218,11 +219,15 @@ def boxes_of_instances(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _shared(a: Tensor, b: Tensor) -> Tensor:
-    """Volume that boxes (..., 2D) share."""
+    """Volume that boxes (..., 2D) share. Axis by axis, which is many times as fast as a product over a short axis."""
     dims = a.shape[-1] // 2
-    low = torch.maximum(a[..., :dims], b[..., :dims])
-    high = torch.minimum(a[..., dims:], b[..., dims:])
-    return (high - low).clamp(min=0).prod(dim=-1)
+    sides = [
+        (torch.minimum(a[..., dims + axis], b[..., dims + axis]) - torch.maximum(a[..., axis], b[..., axis])).clamp(
+            min=0
+        )
+        for axis in range(dims)
+    ]
+    return math.prod(sides[1:], start=sides[0])
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

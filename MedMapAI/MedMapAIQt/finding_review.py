@@ -146,7 +146,7 @@ class FindingReview(VTKObservationMixin):
         if not rows:
             return _("Nothing was found.")
         said = sum(finding.state != "found" for _rank, finding, _shown in rows)
-        text = _("{shown} of {all} findings shown; you looked at {said}.")
+        text = _("{shown} of {all} candidates shown; you looked at {said}.")
         return text.format(shown=len(findings), all=len(rows), said=said)
 
     # -- choosing ---------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ All real crops are of other scanners than the hosts, which alone tells them apar
 
 whole         a small convolutional network sees the slice
 surroundings  the same, with the nodule and 3 mm around it painted over: what the scanner alone gives away
-nodule        the same, with everything else painted over, brought to the noise of one host as far as that goes
+nodule        the same, with everything else painted over
 relation      a forest of trees sees numbers that compare a nodule with its own surroundings: noise, sharpness of the
-              rim, its brightest and darkest tissue against the scan's, seam
+              rim, brightness, seam; and the same for each host with real crops of like noise in the lung only
 
 Writes Resources/Figures/transplanted_or_real.png (unmarked, in random order), and the key and the numbers in
 transplanted_or_real.json. AUC 0.5 is "cannot be told apart"; intervals are bootstrapped over patients.
@@ -239,6 +239,13 @@ def network_scores(train: Sequence[Tile], test: Sequence[Tile], painted: str, se
         return network(seen(test))[:, 0].numpy()
 
 
+def lung_noise(t: Tile) -> float:
+    """Fine detail in the lung around a nodule, HU."""
+    away = ndimage.distance_transform_edt(~t.inside) * _PIXEL
+    detail = np.abs(rough(t.pixels[:, :, None])[:, :, 0])[(away > 3) & (t.pixels < -600)]
+    return float(np.median(detail)) if detail.size > 20 else float("nan")
+
+
 def relation(t: Tile) -> list[float]:
     """How a nodule compares with its own surroundings."""
     away = ndimage.distance_transform_edt(~t.inside) * _PIXEL
@@ -312,10 +319,17 @@ def main() -> None:
         scores = forest_scores(train, test, options.seed)
         report["relation"] = area(scores, test)
         print("relation", report["relation"])
+        report["relation, scans of like noise"] = {}
         for host in sorted({t.host for t in test} - {"own"}):
-            kept = [n for n, t in enumerate(test) if t.host in ("own", host)]
-            report[f"relation, {host}"] = area(scores[kept], [test[n] for n in kept])
-            print(f"relation, {host}", report[f"relation, {host}"])
+            low, high = np.nanquantile([lung_noise(t) for t in train if t.host == host], [0.05, 0.95])
+            some, others = (
+                [t for t in part if t.host == host or t.host == "own" and low <= lung_noise(t) <= high]
+                for part in (train, test)
+            )
+            if len({t.transplanted for t in some}) == len({t.transplanted for t in others}) == 2:
+                like = area(forest_scores(some, others, options.seed), others) | {"slices": len(others)}
+                report["relation, scans of like noise"][host] = like
+                print(f"relation, scans of a noise like {host}", like)
     text = json.dumps(report, indent=1) + "\n"
     write_atomically(_FIGURES / f"{_NAME}.json", text.encode())
 

@@ -40,9 +40,10 @@ class Failure:
     """Why there is no result.
 
     kind: "cancelled" by the user; "input": what was asked for is wrong; "hounsfield": the values of a CT look like no
-    Hounsfield units, and the user may go on all the same; "memory": there was too little; "killed": by somebody else, often the system for lack of memory; "protocol": something else spoke on the worker's channel;
-    "version": the worker is of another version; "start": it could not be started, or a package is missing; "error":
-    everything else. reason: one sentence. tail: the last lines that the worker wrote to its standard error.
+    Hounsfield units, and the user may go on all the same; "memory": there was too little; "killed": by somebody else,
+    often the system for lack of memory; "protocol": something else spoke on the worker's channel; "version": the worker
+    is of another version; "start": it could not be started, or a package is missing; "error": everything else. reason:
+    one sentence. tail: the last lines that the worker wrote to its standard error.
     """
 
     kind: str

@@ -117,8 +117,8 @@ def noise_texture(voxels: np.ndarray, tissue: np.ndarray, rng: np.random.Generat
             products.append(float((square * other).mean() / max(square.std() * other.std(), 1e-6)))
     if len(spectra) < 5:
         return NoiseTexture(np.ones((SQUARE, SQUARE)), 0.0, _GAIN)
-    # The evenest quarter: what is left of vessels and fat in the others is no noise.
-    even = np.argsort(deviations)[: max(5, len(deviations) // 4)]
+    # The more even half: what there is of vessels and fat in the others is no noise.
+    even = np.argsort(deviations)[: max(5, len(deviations) // 2)]
     power = np.mean([spectra[n] / max(deviations[n], 1e-6) ** 2 for n in even], axis=0)
     power /= power.mean()
     kernel = np.abs(np.fft.fft2(_KERNEL, (SQUARE, SQUARE))) ** 2

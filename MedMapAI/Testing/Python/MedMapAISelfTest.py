@@ -113,6 +113,47 @@ class MedMapAISelfTest(unittest.TestCase):
         self.assertIn("malignant", ui.callLabel.text)
         self.assertIn("not the kind", ui.familiarityLabel.text)
 
+    def test_findingsAreReviewed(self):
+        from MedMapAILib import mrml
+        from MedMapAILib.inference.report import RunReport
+        from MedMapAILib.results import Detections, Finding
+
+        volumeNode = blobVolume()
+        tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        study = tree.CreateFolderItem(tree.GetSceneItemID(), "Study")
+        tree.SetItemParent(tree.GetItemByDataNode(volumeNode), study)
+        found = (
+            Finding((20.0, 24.0, 17.0), (8.0, 8.0, 8.0), "nodule", 0.9),
+            Finding((5.0, 6.0, 7.0), (4.0, 4.0, 4.0), "nodule", 0.3),
+        )
+        result = Detections(("nodule",), found, 0.5)
+        folder = mrml.nodes_from_detections(result, volumeNode, name="Blob findings")
+        self.assertEqual(tree.GetItemParent(folder), study)
+        parameterNode = self.widget.logic.getParameterNode()
+        parameterNode.inputVolume = volumeNode
+        self.widget.logic.report = RunReport("nodule", result, "cpu, fp32", 0.5)
+        self.widget.onFinished(mrml.findings_table(folder))
+        review = self.widget.findingReview
+        # Whatever model is chosen in this panel.
+        review.show(folder)
+        ui, nodes = review.ui, [node for node, _finding in mrml.finding_nodes(folder)]
+        self.assertEqual(nodes[0].GetName(), "1 nodule 0.90 8.0 mm")
+        self.assertEqual([ui.findingsTable.isRowHidden(row) for row in (0, 1)], [False, True])
+        ui.thresholdSlider.value = 0.2
+        self.assertEqual([node.GetDisplayNode().GetVisibility() for node in nodes], [1, 1])
+        ui.findingsTable.setCurrentCell(1, 0)
+        for viewNode in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            matrix = viewNode.GetSliceToRAS()
+            np.testing.assert_allclose([matrix.GetElement(row, 3) for row in range(3)], (5, 6, 7), atol=1e-4)
+        ui.rejectButton.click()
+        ui.findingsTable.setCurrentCell(0, 0)
+        nodes[0].SetCenterWorld([21.0, 24.0, 17.0])
+        ui.addButton.click()
+        states = [finding.state for _node, finding in mrml.finding_nodes(folder)]
+        self.assertEqual(states, ["corrected", "rejected", "added"])
+        self.assertEqual(ui.findingsTable.rowCount, 3)
+        self.assertEqual(len(mrml.reference_from_nodes(folder).findings), 2)
+
     @unittest.skipUnless(HAVE_TORCH, NO_TORCH)
     def test_apply(self):
         volumeNode = blobVolume()

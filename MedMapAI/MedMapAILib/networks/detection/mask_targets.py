@@ -26,7 +26,7 @@ def mask_targets(target: dict[str, Tensor], boxes: Tensor, rows: Tensor, bins: i
     regions = [boxes[place == n] for n in range(len(drawn))]
     order = place.argsort(stable=True)
     cut = torch.empty_like(wanted)
-    cut[order] = roi_align(voxels[:, None].float(), regions, bins)[:, 0]
+    cut[order] = roi_align(voxels[:, None].float(), regions, bins, sampling_ratio=1)[:, 0]
     return torch.where(known[place].reshape(-1, *[1] * (wanted.ndim - 1)), cut, wanted)
 
 

@@ -27,6 +27,10 @@ _BINS, _HIDDEN = 5, 4
 _POINTS = 1
 #: Regions an image that the head learns from, at most a quarter of them objects, as in the paper.
 _SAMPLES, _POSITIVE = 128, 0.25
+#: The others are drawn from so many times as many, those that look most like objects.
+_POOL = 4
+#: Copies of each object's box that are learned from as well, and how much they are pushed and stretched, in sides.
+_COPIES, _PUSH = 8, 0.15
 #: IoU from which a region is an object; 0.5 in the paper. In three dimensions a box that is a fifth of its width off
 #: along each axis has 0.34, and of an object of three voxels a good one often has no more.
 _OBJECT_IOU = 0.3
@@ -143,8 +147,8 @@ class RegionDetector3D(Detector):
 
 
 def _learned(regions: Tensor, target: dict[str, Tensor]) -> Samples:
-    """Some of the regions and of the objects themselves, which early proposals miss."""
-    boxes = torch.cat([regions, target["boxes"]])
+    """Some of the regions, and of boxes round the objects, which early proposals miss."""
+    boxes = torch.cat([regions, target["boxes"], _pushed(target["boxes"])])
     overlaps = geometry.iou(boxes, target["boxes"])
     if len(target["boxes"]):
         best, rows = overlaps.max(dim=1)
@@ -155,12 +159,17 @@ def _learned(regions: Tensor, target: dict[str, Tensor]) -> Samples:
     if len(target["ignored"]):
         unclear = (geometry.iou(boxes, target["ignored"]) >= _IGNORED_IOU).any(dim=1)
         unclear |= (geometry.covered(boxes, target["ignored"]) >= _IGNORED_PART).any(dim=1)
-    # Proposals are the hardest places there are already; they come by falling score.
+    # Proposals come by falling score.
     rank = -torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
-    chosen = balanced_sample(
-        positive, ~positive & ~unclear, rank, count=_SAMPLES, most_positive=_POSITIVE, pool=len(boxes) or 1
-    )
+    chosen = balanced_sample(positive, ~positive & ~unclear, rank, count=_SAMPLES, most_positive=_POSITIVE, pool=_POOL)
     return Samples(boxes[chosen], torch.where(positive, rows, -1)[chosen])
+
+
+def _pushed(boxes: Tensor) -> Tensor:
+    """Boxes (N, 6) near each of those given, from torch's global generator: what a head gets to see of an object."""
+    copies = boxes.repeat(_COPIES, 1)
+    deltas = _PUSH * (2 * torch.rand(copies.shape, device=boxes.device) - 1)
+    return geometry.decode(deltas, copies)
 
 
 def _labels(samples: Samples, target: dict[str, Tensor]) -> Tensor:
