@@ -95,7 +95,7 @@ def test_it_can_be_stored():
         (np.full((32, 32), np.nan), "1024 values that are not finite"),
         (np.zeros((32, 8)), "too small for an edge"),
         (blurred_edge((64, 64), (1, 1), 0, 1.0), "along the pixel grid"),
-        (blurred_edge((64, 64), (1, 1), 45, 1.0), "enough different places"),
+        (blurred_edge((24, 64), (1, 1), 45, 1.0), "enough different places"),
         (blurred_edge((64, 64), (1, 1), 10, 1.0)[:, 24:], "through its side"),
         (-np.hypot(*np.mgrid[-32:32, 0:64]), "edge"),
         (np.random.default_rng(0).normal(size=(64, 64)), "edge"),

@@ -9,6 +9,7 @@ import pytest
 from MedMapAILib.errors import InputError
 from MedMapAILib.metrics.noise_power import noise_power_spectrum, uniform_squares
 from scipy import ndimage, signal
+from skimage import transform
 
 
 def white(count: int = 200, side: int = 64, sigma: float = 12.0, seed: int = 0) -> np.ndarray:
@@ -57,6 +58,22 @@ def test_a_band_of_noise_peaks_where_it_is():
     assert along[5:-5] == pytest.approx(expected[5:-5], abs=0.04 * expected.max())
     assert abs(found.frequencies[1][np.argmax(along)]) == pytest.approx(0.25, abs=0.03)
     assert 0.1 < found.peak_frequency < 0.5
+
+
+def test_filtered_back_projection_has_the_noise_of_a_ramp():
+    # White noise of σ in M projections of detector spacing 1: NPS(f) = π σ² f / M (Riederer, Pelc, Chesler, Phys. Med.
+    # Biol. 23, 1978), as far as the interpolation between detector elements does not count.
+    random = np.random.default_rng(3)
+    shown = [
+        transform.iradon(random.normal(0, 10, (128, 180)), np.arange(180), interpolation="cubic", circle=True)
+        for _ in range(6)
+    ]
+    inside = np.hypot(*np.mgrid[-64:64, -64:64]) < 60
+    squares = np.concatenate([uniform_squares(image, inside, 40) for image in shown])
+    found = noise_power_spectrum(squares, (1, 1))
+    band = (found.radial_frequency > 0.09) & (found.radial_frequency < 0.26)
+    assert found.radial[band] == pytest.approx(np.pi * 100 * found.radial_frequency[band] / 180, rel=0.15)
+    assert found.peak_frequency > 0.25
 
 
 def test_it_agrees_with_scipy_along_one_axis():

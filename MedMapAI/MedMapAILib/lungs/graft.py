@@ -10,9 +10,9 @@ from scipy import ndimage, special
 from .nodules import Nodule
 
 #: A contour lies where the eye sees the edge; that far beyond it the blurred edge still belongs to the nodule, mm.
-_RIM = 0.9
+_RIM = 1.1
 #: Softness (standard deviation, mm) with which the mask ends beyond.
-_SOFT = 0.5
+_SOFT = 0.7
 #: Around the mask that much is computed, mm.
 _MARGIN = 3.0
 

@@ -85,8 +85,6 @@ def prepare_host(
     smooth = ndimage.uniform_filter(voxels, (9, 9, 1))
     tissue = (smooth > -20) & (smooth < 150) & ~turned
     forbidden = _boxes(avoid, matrix, lung.shape, factor)
-    sixth = voxels.shape[2] // 6
-    middle = slice(sixth, voxels.shape[2] - sixth)
     return HostScan(
         voxels,
         turned,
@@ -99,7 +97,7 @@ def prepare_host(
         _mediastinal(lung, steps),
         None if not forbidden.any() else ndimage.distance_transform_edt(~forbidden, steps).astype(np.float32),
         noise_texture(voxels, tissue, np.random.default_rng(seed)),
-        edge_width(voxels[:, :, middle][_box_of(turned)], spacing),
+        _sharpness(voxels, turned, spacing, np.random.default_rng([seed, 1])),
     )
 
 
@@ -157,7 +155,20 @@ def _boxes(avoid: Sequence[Sequence[float]], affine: np.ndarray, shape: tuple[in
     return result
 
 
-def _box_of(lungs: np.ndarray) -> tuple[slice, slice]:
-    """The smallest rectangle in the slice that holds the lungs."""
-    found = ndimage.find_objects(lungs.any(axis=2).astype(np.uint8))[0]
-    return found[0], found[1]
+def _sharpness(
+    voxels: np.ndarray, lungs: np.ndarray, spacing: tuple[float, float, float], rng: np.random.Generator
+) -> float:
+    """The blur of edges, mm: median over pieces as large as those that nodules come in, so both are measured alike.
+
+    In the whole scan the sharpest edges would be those of bone, which no nodule has near it.
+    """
+    places = np.flatnonzero(lungs)
+    half = [int(np.ceil(15 / spacing[0])), int(np.ceil(15 / spacing[1])), int(np.ceil(4 / spacing[2]))]
+    widths = []
+    for place in rng.choice(places, min(60, len(places)), replace=False):
+        index = np.unravel_index(int(place), lungs.shape)
+        piece = voxels[tuple(slice(max(0, n - h), n + h + 1) for n, h in zip(index, half, strict=True))]
+        width = edge_width(piece, spacing)
+        if width != 1.0:  # there are edges
+            widths.append(width)
+    return float(np.median(widths)) if widths else 1.0

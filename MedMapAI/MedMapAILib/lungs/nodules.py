@@ -19,6 +19,8 @@ from .noise import denoised, edge_width, robust_noise
 KINDS = ("solid", "part-solid", "ground-glass")
 #: What a nodule is made of when no air is left in it, HU.
 TISSUE = 40.0
+#: Healthy lung, HU.
+HEALTHY = -860.0
 #: Lung around a nodule is below (HU); above the second there is chest wall, mediastinum or a vessel.
 _LUNG, _DENSE = -500.0, -300.0
 

@@ -7,12 +7,10 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from .nodules import TISSUE, Nodule
+from .nodules import HEALTHY, TISSUE, Nodule
 
 #: Mean density of ground-glass, HU.
 DENSITY = (-600.0, -400.0)
-#: Healthy lung, HU.
-_LUNG = -860.0
 
 
 def ground_glass(nodule: Nodule, rng: np.random.Generator) -> Nodule:
@@ -21,7 +19,7 @@ def ground_glass(nodule: Nodule, rng: np.random.Generator) -> Nodule:
     Its mean is drawn from -600 to -400 HU, it varies by a tenth over some mm and ends softly.
     """
     density = rng.uniform(*DENSITY)
-    filled = (density - _LUNG) / (TISSUE - _LUNG)
+    filled = (density - HEALTHY) / (TISSUE - HEALTHY)
     waves = ndimage.gaussian_filter(rng.standard_normal(nodule.inside.shape), [1.5 / step for step in nodule.spacing])
     waves /= max(float(waves.std()), 1e-6)
     deep = ndimage.distance_transform_edt(nodule.inside, nodule.spacing)

@@ -24,7 +24,8 @@ from ..results.detection import Finding, FindingMask
 from .axes import from_patient_axes
 from .graft import Graft, half_size, make_graft, random_pose, turned_to
 from .host import HostScan, local_noise, prepare_host
-from .nodules import TISSUE, Nodule
+from .nodules import HEALTHY, TISSUE, Nodule
+from .noise import rough
 from .places import PLACES, find_place
 
 if TYPE_CHECKING:
@@ -89,11 +90,20 @@ class Transplants:
         result = part + opacity * (TISSUE - part) + excess
         # What a mixture leaves of the host's noise is (1 - opacity) of it.
         missing = np.sqrt(np.clip(1 - (1 - np.clip(opacity, 0, 1)) ** 2, 0, 1))
-        self.voxels[where] = result + missing * local_noise(host, where) * host.texture.draw(part.shape, rng)
+        wanted = local_noise(host, where)
+        brought = self._brought(graft)
+        lacking = np.sqrt(max(wanted**2 - brought**2, 0.0))
+        self.voxels[where] = result + missing * lacking * host.texture.draw(part.shape, rng)
         inside = (graft.inside >= _HALF) & (lung > 0)
         if not inside.any():
             inside = (graft.inside == graft.inside.max()) & (graft.inside > 0) & (lung > 0)
         return inside & (self.instances[where] == 0)
+
+    def _brought(self, graft: Graft) -> float:
+        """The noise, as standard deviation in HU, that is left of the donor's scan in a graft."""
+        fine = np.abs(rough(graft.opacity * (TISSUE - HEALTHY)))[graft.inside > _HALF]
+        # The lower quartile, for the rest are edges; 0.3186 is that of |N(0, 1)|.
+        return float(np.quantile(fine, 0.25) / 0.3186 / self.host.texture.roughness) if fine.size >= 20 else 0.0
 
     def _note(
         self, nodule: Nodule, graft: Graft, inside: np.ndarray, scale: float, place: str, about: dict[str, Any]

@@ -32,9 +32,9 @@ OVERSAMPLING = 4
 class Sharpness:
     """What an edge tells.
 
-    frequency: (F,), cycles/mm from 0, up to the Nyquist frequency across the edge. transfer: (F,), 1 at 0/mm. distance: (D,),
-    mm from the edge to its bright side. profile: (D,), HU, the edge spread function. angle: of the edge against the
-    axis that it is nearer to, degrees, 0 to 45. contrast: of the edge, HU, bright minus dark.
+    frequency: (F,), cycles/mm from 0, up to the Nyquist frequency across the edge. transfer: (F,), 1 at 0/mm.
+    distance: (D,), mm from the edge to its bright side. profile: (D,), HU, the edge spread function. angle: of the edge
+    against the axis that it is nearer to, degrees, 0 to 45. contrast: of the edge, HU, bright minus dark.
     """
 
     frequency: np.ndarray

@@ -144,7 +144,7 @@ class FanBeam(ParallelBeam):
         if self.source_to_detector_mm < self.source_to_center_mm:
             raise InputError(
                 f"source_to_detector_mm is {self.source_to_detector_mm:g}, less than source_to_center_mm, "
-                f"{self.source_to_center_mm:g}: the detector stands behind the center of rotation."
+                f"{self.source_to_center_mm:g}: the detector would stand between the source and the center of rotation."
             )
         if self.half_fan_rad > _WIDEST_HALF_FAN:
             raise InputError(

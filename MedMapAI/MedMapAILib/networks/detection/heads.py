@@ -9,9 +9,10 @@ from torch import Tensor, nn
 class BoxHead(nn.Module):
     """Two linear layers on the features of a region: logits (R, classes + 1), 0 for background, and deltas.
 
-    Girshick, "Fast R-CNN", ICCV 2015, https://arxiv.org/abs/1504.08083, normalized: nearly all regions are background
-    at first, and without it that kills all that could tell the others apart. channels: of the features. bins: of a region,
-    all axes together. hidden: outputs of each of the two layers. deltas: (R, classes, 2D), for each class its own.
+    Girshick, "Fast R-CNN", ICCV 2015, https://arxiv.org/abs/1504.08083, with normalization: nearly all regions are
+    background at first, and without it that kills all that could tell the others apart.
+    channels: of the features. bins: of a region, all axes together. hidden: outputs of each of the two layers. deltas:
+    (R, classes, 2D), for each class its own.
     """
 
     def __init__(self, channels: int, bins: int, hidden: int, classes: int, spatial_dims: int, dropout: float):

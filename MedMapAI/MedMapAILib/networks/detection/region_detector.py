@@ -29,8 +29,9 @@ _POINTS = 1
 _SAMPLES, _POSITIVE = 128, 0.25
 #: The others are drawn from so many times as many, those that look most like objects.
 _POOL = 4
-#: Copies of each object's box that are learned from as well, and how much they are pushed and stretched, in sides.
-_COPIES, _PUSH = 8, 0.15
+#: Copies of each object's box that are learned from as well, and how much they are pushed and stretched, in sides:
+#: a little, for what is still the object, and much, for what holds it but is not its box.
+_COPIES, _PUSHES = 8, (0.15, 0.6)
 #: IoU from which a region is an object; 0.5 in the paper. In three dimensions a box that is a fifth of its width off
 #: along each axis has 0.34, and of an object of three voxels a good one often has no more.
 _OBJECT_IOU = 0.3
@@ -148,7 +149,8 @@ class RegionDetector3D(Detector):
 
 def _learned(regions: Tensor, target: dict[str, Tensor]) -> Samples:
     """Some of the regions, and of boxes round the objects, which early proposals miss."""
-    boxes = torch.cat([regions, target["boxes"], _pushed(target["boxes"])])
+    near = [_pushed(target["boxes"], push) for push in _PUSHES]
+    boxes = torch.cat([target["boxes"], *near, regions])
     overlaps = geometry.iou(boxes, target["boxes"])
     if len(target["boxes"]):
         best, rows = overlaps.max(dim=1)
@@ -159,16 +161,16 @@ def _learned(regions: Tensor, target: dict[str, Tensor]) -> Samples:
     if len(target["ignored"]):
         unclear = (geometry.iou(boxes, target["ignored"]) >= _IGNORED_IOU).any(dim=1)
         unclear |= (geometry.covered(boxes, target["ignored"]) >= _IGNORED_PART).any(dim=1)
-    # Proposals come by falling score.
+    # What is near objects comes first, and the proposals by falling score.
     rank = -torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
     chosen = balanced_sample(positive, ~positive & ~unclear, rank, count=_SAMPLES, most_positive=_POSITIVE, pool=_POOL)
     return Samples(boxes[chosen], torch.where(positive, rows, -1)[chosen])
 
 
-def _pushed(boxes: Tensor) -> Tensor:
+def _pushed(boxes: Tensor, push: float) -> Tensor:
     """Boxes (N, 6) near each of those given, from torch's global generator: what a head gets to see of an object."""
     copies = boxes.repeat(_COPIES, 1)
-    deltas = _PUSH * (2 * torch.rand(copies.shape, device=boxes.device) - 1)
+    deltas = push * (2 * torch.rand(copies.shape, device=boxes.device) - 1)
     return geometry.decode(deltas, copies)
 
 
