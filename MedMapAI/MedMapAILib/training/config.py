@@ -122,6 +122,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "false_positives": {
         "models": [],
         "recipe": None,
+        "scans": None,
         "per_scan": 20,
         "crop_mm": 64.0,
     },
@@ -192,6 +193,9 @@ _POSITIVE = {
     ("training", "iterations_per_epoch"),
     ("training", "batch"),
     ("training", "validate_every"),
+    ("false_positives", "scans"),
+    ("false_positives", "per_scan"),
+    ("false_positives", "crop_mm"),
 }
 #: Numbers of [augmentation] that are no probabilities.
 _UNBOUNDED = {"noise_sd", "translate_mm", "brightness_shift", "contrast_factor", "mixup", "cutmix"}

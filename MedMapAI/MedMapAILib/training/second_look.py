@@ -51,7 +51,8 @@ def make_stages(
     should_stop: Callable[[], bool],
 ) -> list[Path] | None:
     """The bundle folders of the classifiers of section [false_positives]: those it names, and one that is trained here
-    on what the detector finds in the training and validation parts; None when stopped.
+    on what the detector finds in the training part, or in ``scans`` of its scans, and the validation part; None when
+    stopped.
 
     bundle: of the detector, without stages. parts: "train" and "validation" → cases. output: of the training; gets
     candidates/ and false-positives/. train: ``training.run.train``.
@@ -60,10 +61,15 @@ def make_stages(
     stages = [find_bundle(name) for name in section["models"]]
     if not section["recipe"]:
         return stages
+    # Every so many, so that all kinds of scans are among them.
+    chosen = dict(parts)
+    if section["scans"] and len(parts["train"]) > section["scans"]:
+        places = np.linspace(0, len(parts["train"]) - 1, int(section["scans"])).round().astype(int)
+        chosen["train"] = [parts["train"][place] for place in places]
     table = collect_candidates(
         DetectionPredictor(load_bundle(bundle), config["training"]["device"], second_look=False),
         dataset,
-        parts,
+        chosen,
         output / "candidates",
         per_scan=int(section["per_scan"]),
         crop_mm=float(section["crop_mm"]),
