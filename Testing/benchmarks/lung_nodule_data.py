@@ -39,7 +39,7 @@ from MedMapAILib.terminal import ProgressBar  # noqa: E402
 SCANS = {
     "train": {"cptac": 30, "lung2-left": 14},
     "validation": {"lung2-right": 8},
-    "test": {"lung2-right": 14},
+    "test": {"lung2-right": 10},
 }
 PER_SCAN = {"cptac": 16, "lung2-left": 8, "lung2-right": 7}
 #: Slices that scans of a host are given, mm; thinner than its own they are smooth, but not sharper.

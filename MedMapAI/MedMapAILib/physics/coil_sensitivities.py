@@ -100,8 +100,9 @@ def espirit(
 ) -> Tensor:
     """Coil sensitivities (C, H, W), complex, of a k-space (C, H, W).
 
-    Their squares add up to 1, and are 0 outside the body. kernel: side of the stretches of k-space. threshold: singular values below this part of the largest are noise.
-    crop: pixels whose eigenvalue is less are outside the body. The paper's defaults. Raises InputError.
+    Their squares add up to 1, and are 0 outside the body. kernel: side of the stretches of k-space.
+    threshold: singular values below this part of the largest are noise. crop: pixels whose eigenvalue is less are
+    outside the body. largest: side of the center that is used. Raises InputError.
     """
     check_k_space(k_space)
     block = calibration_block(k_space, mask, largest=largest)

@@ -116,12 +116,13 @@ class MedMapAISelfTest(unittest.TestCase):
     def test_findingsAreReviewed(self):
         from MedMapAILib import mrml
         from MedMapAILib.inference.report import RunReport
+        from MedMapAILib.mrml.folders import put_into
         from MedMapAILib.results import Detections, Finding
 
         volumeNode = blobVolume()
         tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
         study = tree.CreateFolderItem(tree.GetSceneItemID(), "Study")
-        tree.SetItemParent(tree.GetItemByDataNode(volumeNode), study)
+        put_into(study, [volumeNode])
         found = (
             Finding((20.0, 24.0, 17.0), (8.0, 8.0, 8.0), "nodule", 0.9),
             Finding((5.0, 6.0, 7.0), (4.0, 4.0, 4.0), "nodule", 0.3),
