@@ -1,7 +1,7 @@
 """Slicer's real scene and views without the Slicer desktop, by trame-slicer: for the command line, demo and tests.
 
 Only :func:`start` has to be called; it sets what the desktop has (``slicer.mrmlScene``, ``slicer.util``,
-``slicer.modules.<name>.logic()``), so that ``mrml.py`` works the same in both.
+``slicer.modules.<name>.logic()``), so that ``mrml`` works the same in both.
 """
 
 from __future__ import annotations

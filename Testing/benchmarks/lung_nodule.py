@@ -1,6 +1,7 @@
 """What the model lung-nodule is reported with: real scans that it never saw, synthetic ones by diameter, and its cost.
 
-    .venv/bin/python Testing/benchmarks/lung_nodule.py --set /tmp/lung-nodule/set [--model lung-nodule] [--json OUT]
+    .venv/bin/python Testing/benchmarks/lung_nodule_data.py ../shared/data /tmp/lung-nodule/test --only test
+    .venv/bin/python Testing/benchmarks/lung_nodule.py --set /tmp/lung-nodule/test [--model lung-nodule] [--json OUT]
 
 Real, untouched, used in no training and for no threshold: the slab of LIDC-IDRI-0001 (truth: its readers' consensus)
 and lung1 of pyradiomics (truth: the mask that comes with it). Synthetic: the test part of the set made by

@@ -7,12 +7,15 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..physics.linear_operator import operator_norm
-from .iteration import Monitor, Operator, Reconstruction, Stopping, start_image
+from .conjugate_gradient import cgls
+from .iteration import Monitor, Operator, Reconstruction, Stopping
 
 #: The square of the gradient's norm in two dimensions.
 _GRADIENT = 8.0
-#: By how much the two steps are shifted against each other at first, and how fast that fades.
-_SHIFT, _FADE = 0.5, 0.95
+#: The step of the dual variables; that of the image follows. The fastest of 0.03, 0.1, 0.3, 1 on discs from 40 views.
+_DUAL_STEP = 0.1
+#: So many steps of conjugate gradients make the first image.
+_FIRST_STEPS = 8
 #: The estimate of an operator's norm is a lower bound; so much more is safe.
 _MARGIN = 1.05
 
@@ -23,7 +26,7 @@ def total_variation(
     data: Tensor,
     *,
     weight: float = 1e-3,
-    stopping: Stopping = Stopping(iterations=200),  # noqa: B008 - frozen
+    stopping: Stopping = Stopping(iterations=200, tolerance=1e-4),  # noqa: B008 - frozen
     start: Tensor | None = None,
     nonnegative: bool = False,
     norm: float | None = None,
@@ -32,16 +35,17 @@ def total_variation(
 
     weight: as a part of the largest value of Aᴴ y, for each item of a batch, so that it means the same whatever the
     units of the data and the operator: 1e-4 to 1e-2 are usual. Real or complex; nonnegative (real images only):
-    without negative pixels. norm: of the operator, where it is known (of all the items); otherwise found.
-    Residuals are those of the image at an iteration's end.
+    without negative pixels. start: by default a few steps of conjugate gradients. norm: of the operator, where it is
+    known; otherwise found. Residuals are those of the image at an iteration's end.
     Chambolle and Pock, Journal of Mathematical Imaging and Vision 40 (2011); Sidky, Jørgensen and Pan, Physics in
-    Medicine and Biology 57 (2012); its two step lengths are kept in balance as by Goldstein and others, "Adaptive
-    primal-dual hybrid gradient methods for saddle-point problems", arXiv 1305.0546 (2013).
+    Medicine and Biology 57 (2012).
     """
     if not weight >= 0:
         raise InputError(f"The weight of the total variation is {weight}; it is at least 0.")
     monitor = Monitor(stopping, data)
-    image = start_image(operator, data, start)
+    if start is None:
+        start = cgls(operator, data, stopping=Stopping(iterations=_FIRST_STEPS)).image
+    image = start.detach().clamp(min=0) if nonnegative else start.detach()
     back = operator.adjoint(data)
     weights = weight * back.abs().amax(dim=tuple(range(1, back.ndim)), keepdim=True)
     if norm is None:
@@ -49,9 +53,7 @@ def total_variation(
     # Both parts of the map (A, scale · gradient) have the same norm then.
     scale = norm / _GRADIENT**0.5 or 1.0
     limit = weights / scale
-    # The misfit has the curvature 1 for its dual variable, so that 1 suits its step; their product is 1 / |K|².
-    dual_step, step = 1.0, 1 / (2 * norm**2 or 1.0)
-    shift = _SHIFT
+    step = 1 / (2 * _DUAL_STEP * norm**2 or 1.0)
     seen, slope = operator(image), scale * gradient(image)
     # The dual variable of the fit is the misfit in the end; begun with it, the first step is the gradient's.
     fit, edge = seen - data, torch.zeros_like(slope)
@@ -60,22 +62,13 @@ def total_variation(
         after = image - step * pulled
         after = after.clamp_(min=0) if nonnegative else after
         seen_after, slope_after = operator(after), scale * gradient(after)
-        fit_after = (fit + dual_step * (2 * seen_after - seen - data)) / (1 + dual_step)
-        edge_after = _within(edge + dual_step * (2 * slope_after - slope), limit)
+        fit_after = (fit + _DUAL_STEP * (2 * seen_after - seen - data)) / (1 + _DUAL_STEP)
+        edge_after = _within(edge + _DUAL_STEP * (2 * slope_after - slope), limit)
         pulled_after = operator.adjoint(fit_after) + scale * gradient_adjoint(edge_after)
-        # How far both are from a saddle point.
-        primal = ((image - after) / step - (pulled - pulled_after)).norm()
-        dual_fit = (fit - fit_after) / dual_step - (seen - seen_after)
-        dual_edge = (edge - edge_after) / dual_step - (slope - slope_after)
-        dual = (dual_fit.norm().square() + dual_edge.norm().square()).sqrt()
         last = monitor.done((seen_after - data).norm(), image, after)
         image, seen, slope, fit, edge, pulled = after, seen_after, slope_after, fit_after, edge_after, pulled_after
         if last:
             return monitor.answer(image)
-        if primal > 2 * dual:
-            step, dual_step, shift = step / (1 - shift), dual_step * (1 - shift), shift * _FADE
-        elif dual > 2 * primal:
-            step, dual_step, shift = step * (1 - shift), dual_step / (1 - shift), shift * _FADE
 
 
 def gradient(image: Tensor) -> Tensor:
