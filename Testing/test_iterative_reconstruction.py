@@ -119,11 +119,11 @@ def test_sirt_arrives_at_the_weighted_least_squares():
 
 
 def test_mlem_arrives_at_a_likeliest_image():
-    operator, data, image = random_problem(noise=0.0)
-    exact = mlem(operator, data, stopping=Stopping(iterations=20000, tolerance=1e-9))
-    assert torch.allclose(exact.image, image, atol=0.02)
-    operator, data, _ = random_problem(noise=2.0)
-    result = mlem(operator, data, stopping=Stopping(iterations=20000, tolerance=1e-10))
+    operator, data, image = random_problem(size=(2, 2), noise=0.0)
+    exact = mlem(operator, data, stopping=Stopping(iterations=2000, tolerance=1e-9))
+    assert torch.allclose(exact.image, image, atol=0.01)
+    operator, data, _ = random_problem(size=(2, 2), noise=1.0)
+    result = mlem(operator, data, stopping=Stopping(iterations=2000, tolerance=1e-10))
     # Kuhn and Tucker: the likelihood's slope is 0 where the image is above 0, and not above 0 elsewhere.
     slope = operator.adjoint(data / operator(result.image) - 1)
     assert float((slope * result.image).abs().max()) < 1e-4
@@ -138,7 +138,7 @@ def test_total_variation_lowers_a_step_by_its_closed_form():
     image[..., 8:] = 1
     weight = 0.4
     result = total_variation(Identity(), image, weight=weight, stopping=LONG)
-    true = torch.where(image > 0.5, 1 - weight / 12, weight / 8)
+    true = torch.where(image > 0.5, 1 - weight / 12, weight / 8).double()
     assert torch.allclose(result.image, true, atol=1e-4)
 
 
@@ -164,7 +164,7 @@ def test_cg_sense_unfolds_what_coils_saw():
     mask = mr_sampling.equispaced_lines((64, 48), 2, center=0.1, offset=0)
     operator = MrOperator(mask, coils(6))
     k_space = operator(body())
-    found = cg_sense(operator, k_space, damping=0.0, stopping=Stopping(200, tolerance=1e-7)).image
+    found = cg_sense(operator, k_space, damping=0.0, stopping=Stopping(100, tolerance=1e-7)).image
     assert psnr(found, body()) > 50 > 30 > psnr(operator.adjoint(k_space), body())
 
 

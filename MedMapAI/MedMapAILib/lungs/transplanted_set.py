@@ -100,7 +100,8 @@ def make_transplanted(
             "scans": scans,
             "per_scan": per_scan,
             "findings": len(rows),
-            "hosts": [Path(host).name if isinstance(host, (str, Path)) else "image" for host in hosts],
+            # Not what they are called: names of files and folders may be those of patients.
+            "hosts": [_size_of(host) for host, _ in prepared],
             "source_patients": sorted({row["source_patient"] for row in rows}),
             "kinds": _counts(rows, "kind"),
             "places": _counts(rows, "place"),
@@ -108,6 +109,10 @@ def make_transplanted(
         (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     say(1.0, "done")
     return output
+
+
+def _size_of(host: HostScan) -> dict[str, list]:
+    return {"voxels": list(host.voxels.shape), "spacing_mm": [round(float(mm), 3) for mm in host.spacing]}
 
 
 class _Donors:

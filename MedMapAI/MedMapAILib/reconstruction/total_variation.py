@@ -55,9 +55,9 @@ def total_variation(
     limit = weights / scale
     step = 1 / (2 * _DUAL_STEP * norm**2 or 1.0)
     seen, slope = operator(image), scale * gradient(image)
-    # The dual variable of the fit is the misfit in the end; begun with it, the first step is the gradient's.
-    fit, edge = seen - data, torch.zeros_like(slope)
-    pulled = operator.adjoint(fit)
+    # Begun near their end: the dual variable of the fit is the misfit then, that of the edges points along them.
+    fit, edge = seen - data, _within(slope, limit)
+    pulled = operator.adjoint(fit) + scale * gradient_adjoint(edge)
     while True:
         after = image - step * pulled
         after = after.clamp_(min=0) if nonnegative else after
