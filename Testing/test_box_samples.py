@@ -128,3 +128,16 @@ def test_the_same_seed_gives_the_same_sample():
     )
     for key in first:
         np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_what_is_mostly_out_of_sight_is_ignored_with_masks_too():
+    """2 of 10 voxels are in the patch: less than half, whether the box is drawn or measured."""
+    instances = np.zeros((40, 40, 40), np.uint8)
+    instances[10:20, 10:20, 10:20] = 1
+    case = prepared(instances.astype(float), [10, 10, 10, 20, 20, 20])
+    move = Move(np.array([25.5, 15.5, 15.5]), np.eye(3), np.array([16, 16, 16]))
+    for more in ({}, {"instances": instances}):
+        sample = sample_at(case | more, move)
+        assert sample["labels"][0] == IGNORED
+        np.testing.assert_allclose(sample["boxes"][0], [0, 2, 2, 2, 12, 12])
+        assert not sample.get("instances", np.zeros(1)).any()

@@ -252,6 +252,9 @@ def test_a_reference_with_undeclared_labels(world, tmp_path, capsys):
         (["run", "MODEL", "image.nii.gz", "no/such/folder/o.nrrd"], "folder"),
         (["run", "MODEL", "image.nii.gz", "o.nrrd", "--device", "cuda:7"], "cuda:7"),
         (["run", "MODEL", "image.nii.gz", "o.nrrd", "--roi=500,0,0,5,5,5"], "no voxel"),
+        (["run", "MODEL", "image.nii.gz", "o.nrrd", "--roi=nan,0,0,5,5,5"], "six numbers"),
+        (["run", "MODEL", "image.nii.gz", "o.nrrd", "--add-hu=nan"], "no finite number"),
+        (["run", "MODEL", "image.nii.gz", "o.nrrd", "--memory=0"], "not above 0"),
         (["run", "MODEL", "image.nii.gz", "o.nrrd", "--scene", "o.xml"], ".mrb"),
         (["evaluate", "MODEL", "nosuch"], "nosuch"),
         (["train", "nosuch.toml", "--output", "out"], "nosuch.toml"),
@@ -266,6 +269,18 @@ def test_wrong_calls(world, tmp_path, capsys, monkeypatch, arguments, words):
     before = sorted(tmp_path.rglob("*"))
     refused(capsys, words, *[str(model) if a == "MODEL" else a for a in arguments])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_places_of_a_cross_validation_are_checked_first(world, tmp_path, capsys):
+    folder, data, _ = world
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps({"dataset": {"path": str(data)}}))
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    refused(capsys, "cannot be written", "crossvalidate", config, "--output", taken / "out")
+    refused(capsys, "is a file", "crossvalidate", config, "--output", taken)
+    refused(capsys, "--curves", "crossvalidate", config, "--output", tmp_path / "o", "--curves", tmp_path / "curves")
+    assert sorted(tmp_path.iterdir()) == [config, taken]
 
 
 def test_a_box_of_five_numbers_is_explained(world, tmp_path, capsys):

@@ -181,6 +181,22 @@ def test_everything_that_is_wrong_is_listed(tmp_path):
 # ------------------------------------------------------------------------------------------------------ nnDetection
 
 
+def test_numbers_of_a_coco_file_that_are_none(tmp_path):
+    write_pictures(tmp_path, ["a.png"])
+    path = tmp_path / "a.json"
+    box = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [1, 2, 3, 4]}
+    picture = {"id": 1, "file_name": "a.png"}
+    for images, annotation, said in (
+        ([picture], {**box, "category_id": [7]}, "annotations whose category_id is [7]"),
+        ([picture], {**box, "image_id": {}}, "annotations whose image_id is {}"),
+        ([picture, picture], box, "several images with one id (1)"),
+        ([{**picture, "width": "x", "height": 30}], box, "of another size than it says"),
+    ):
+        categories = [{"id": 7, "name": "nodule"}]
+        path.write_text(json.dumps({"images": images, "annotations": [annotation], "categories": categories}))
+        refused(said, call=lambda: open_coco(path))
+
+
 def write_volume(path, array, affine=None, seed=None):
     """array: (i, j, k). affine: spacing, origin and direction as SimpleITK wants them (LPS)."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from chest_phantom import chest
 from detection_data import detection_config, scan_with_balls, write_findings_dataset
 from MedMapAILib.bundle import load_bundle
 from MedMapAILib.cli import main
@@ -15,8 +16,12 @@ from MedMapAILib.errors import Cancelled, InputError
 from MedMapAILib.image import make_image, write_array
 from MedMapAILib.inference.detection_predictor import DetectionPredictor
 from MedMapAILib.inference.opening import open_predictor
-from MedMapAILib.preprocessing import Grid
-from MedMapAILib.tasks.detection import boxes_on_grid, from_grid
+from MedMapAILib.plan import Plan
+from MedMapAILib.preprocessing import Grid, crop_to_roi
+from MedMapAILib.region import crop_to_region
+from MedMapAILib.results import FindingClasses, FindingReference, finding_of_sphere
+from MedMapAILib.tasks.detection import DetectionTask, boxes_on_grid, from_grid
+from MedMapAILib.tasks.found_boxes import FoundBoxes
 from MedMapAILib.training.run import train
 from orders import every_axis_order, rotation
 
@@ -76,8 +81,6 @@ def test_boxes_go_to_an_oblique_grid_and_back():
     affine[:3, :3] = rotation((1, 2, 3), 40)[:3, :3] * [0.8, 0.8, 2.5]
     affine[:3, 3] = 5, 6, 7
     dataset_truth = scan_with_balls(3)[2]
-    from MedMapAILib.results import finding_of_sphere
-
     findings = [finding_of_sphere(row[:3], row[3], "ball") for row in dataset_truth]
     grid = Grid((50, 50, 50), affine)
     centers, _ = from_grid(boxes_on_grid(findings, grid), grid)
@@ -132,13 +135,21 @@ def test_a_run_on_the_command_line(trained, capsys, tmp_path, ending):
 
 
 def test_bad_calls_of_a_detector_write_nothing(trained, capsys, tmp_path):
-    voxels, affine, _ = scan_with_balls(104)
+    voxels, affine, truth = scan_with_balls(104)
     write_array(voxels, affine, tmp_path / "scan.nrrd")
+    beside = tmp_path / "beside.csv"
+    with open(beside, "w", newline="") as file:
+        far = [*truth[0][:2], 9999, truth[0][3]]
+        csv.writer(file).writerows(
+            [["x", "y", "z", "diameter_mm", "class", "frame"], *([*r, "ball", "RAS"] for r in (truth[0], far))]
+        )
     for output, extra, said in (
         ("found.nii.gz", [], ".csv"),
         ("found.csv", ["--saliency", str(tmp_path / "map.nrrd")], "--saliency"),
         ("found.csv", ["--mirror"], "mirrored"),
         ("found.csv", ["--reference", str(tmp_path / "none.csv")], "none.csv"),
+        ("found.csv", ["--reference", str(beside)], "1 of 2 findings"),
+        ("found.csv", ["--proposals", str(beside)], "--proposals is for"),
     ):
         assert main(["run", str(trained[0]), str(tmp_path / "scan.nrrd"), str(tmp_path / output), *extra]) == 2
         error = capsys.readouterr().err.strip()
@@ -224,6 +235,62 @@ def test_a_fast_rcnn_chooses_among_the_boxes_of_a_table(tmp_path, capsys):
     capsys.readouterr()
     assert main(call) == 2
     assert "proposals" in capsys.readouterr().err
+
+
+def plan_of(spacing=(2.5, 2.5, 4.0), **more):
+    about = {"patch": (32, 32, 16), "batch": 1, "normalization": {"kind": "none"}, "interpolation": "linear"}
+    return Plan(**about | {"spacing": spacing, "axes": "patient", "framing": "windows"} | more)
+
+
+def test_lungs_are_the_region_of_a_whole_scan_and_not_of_a_part_that_was_chosen():
+    body = chest(lesion=(70, 20, 10, 6))
+    image = make_image(body.voxels[None], body.affine)
+    region = crop_to_region(image, "lungs")
+    assert region.shape < image.shape
+    pair = crop_to_region(make_image(np.stack([body.voxels, 0 * body.voxels]), body.affine), "lungs")
+    np.testing.assert_array_equal(pair[:1], region)
+    part = crop_to_roi(image, (70, 20, 10), (60, 60, 60))[0]
+    with pytest.raises(InputError, match="No lungs"):
+        crop_to_region(part, "lungs")
+    part.meta["is_region"] = True
+    assert crop_to_region(part, "lungs") is part
+
+
+@pytest.mark.parametrize("spacing", [(2.5, 2.5, 4.0), (1.7, 1.7, 3.0), (4.0, 4.0, 4.0)])
+def test_masks_lie_in_their_boxes_after_cropping_to_the_lungs(spacing):
+    body = chest()
+    places = np.indices(body.voxels.shape).T @ body.affine[:3, :3].T + body.affine[:3, 3]
+    ball = (np.linalg.norm(places - (70, 20, 10), axis=-1) < 12).T.astype(np.uint8)
+    reference = FindingReference(("ball",), (finding_of_sphere((70, 20, 10), 24, "ball"),), instances=ball)
+    task = DetectionTask(plan_of(spacing, region="lungs"), FindingClasses(("ball",)), {"masks": True})
+    prepared = task.prepare(make_image(body.voxels[None], body.affine), reference)
+    middle = np.argwhere(prepared["instances"] == 1).mean(axis=0) + 0.5
+    box = prepared["boxes"][0]
+    np.testing.assert_allclose(middle, (box[:3] + box[3:]) / 2, atol=0.2)
+
+
+def test_a_mask_has_the_voxels_whose_middle_is_in_the_box():
+    task = DetectionTask(plan_of(), FindingClasses(("ball",)), {})
+    boxes = np.array([[3.9, 3.9, 3.9, 6.1, 6.1, 6.1], [3.6, 3.6, 3.6, 4.4, 4.4, 4.4]])
+    found = FoundBoxes(boxes, np.array([0.9, 0.8]), np.zeros(2, int), (np.ones((7, 7, 7)),) * 2)
+    larger, smaller = task.findings(found, Grid((20, 20, 20), np.eye(4)))
+    assert larger.mask.values.shape == (2, 2, 2) and larger.volume_ml == pytest.approx(0.008)
+    assert smaller.mask.values.shape == (1, 1, 1)
+    np.testing.assert_allclose(smaller.mask.affine[:3, 3], 4)
+
+
+def test_validation_tells_classes_apart_and_reads_pictures_in_their_plane():
+    """A box of 60 x 40 mm in a picture 1 mm thick is hit 20 mm off its middle, by a finding of its class alone."""
+    task = DetectionTask(plan_of((1, 1, 0), patch=(64, 64, 1)), FindingClasses(("a", "b")), {})
+    boxes = np.array([[20.0, 20, 0, 80, 60, 1]])
+    case = {"image": np.zeros((1, 128, 128, 1)), "boxes": boxes, "labels": np.array([1]), "ignored": np.zeros((0, 6))}
+    grid = Grid((128, 128, 1), np.eye(4))
+    for label, expected in ((1, 1.0), (0, 0.0)):
+        found = FoundBoxes(boxes + [20, 0, 0, 20, 0, 0], np.array([0.9]), np.array([label]))
+        (finding,) = task.findings(found, grid)
+        assert finding.diameter_mm == pytest.approx(np.sqrt(60 * 40))
+        more = {"affine": np.eye(4), "radii": np.array([finding.diameter_mm / 2]), "ignored_radii": np.zeros(0)}
+        assert task.validate(lambda image, found=found: found, None, [case | more], "cpu") == {"froc": expected}
 
 
 @pytest.mark.slow

@@ -274,6 +274,10 @@ def test_all_rows_that_are_wrong_are_listed(tmp_path):
     header = ("image", "x_min", "y_min", "z_min", "x_max", "y_max", "z_max")
     write_table(table, header, ("a", 1, 2, 3, 4, 5, 6), ("a", 1, 2, 3, 4, 1, 6))
     refused("zero or negative (line 3)", arguments=[table], options={"frame": "RAS"})
+    write_table(table, SPHERES, ("a", '"1,5"', 2, 3, 4))
+    refused("decimal comma, not a point", "(line 2)", arguments=[table], options={"frame": "RAS"})
+    write_table(table, ("image", "x", "y", "diameter_mm"), ("a", 1, 2, 4))
+    refused("along z", "(a)", arguments=[table])
 
 
 def test_all_images_that_are_missing_are_listed(tmp_path):

@@ -189,6 +189,8 @@ def test_other_files_are_refused(tmp_path):
     refused("no folder", call=check_writable_findings, arguments=[tmp_path / "no" / "a.csv"])
     (tmp_path / "a.json").write_text("{")
     refused("JSON", call=read_findings, arguments=[tmp_path / "a.json"])
+    (tmp_path / "a.json").write_text('{"frame": "RAS", "findings": [3]}')
+    refused("Finding 1", call=read_findings, arguments=[tmp_path / "a.json"])
     (tmp_path / "a.mrk.json").write_text(json.dumps({"markups": [{"type": "Fiducial"}]}))
     refused("no ROI", call=read_findings, arguments=[tmp_path / "a.mrk.json"])
     (tmp_path / "a.csv").write_text("x,y,z,diameter_mm\n1,2,3,4\n")

@@ -225,11 +225,11 @@ def test_subsets_are_spread():
 
 @pytest.mark.parametrize("fan", [False, True])
 def test_methods_beat_filtered_backprojection_on_few_noisy_views(fan):
-    projector, sinogram, true = scan(30, 2e4, fan)
+    projector, sinogram, true = scan(32, 2e4, fan)
     found = {
         "fbp": filtered_backprojection(projector, sinogram, filter_name="hann"),
         "sirt": sirt(projector, sinogram, stopping=Stopping(60)).image,
-        "subsets": ordered_subsets(projector, sinogram, subsets=10, stopping=Stopping(8)).image,
+        "subsets": ordered_subsets(projector, sinogram, subsets=8, stopping=Stopping(8)).image,
         "cgls": cgls(projector, sinogram, stopping=Stopping(10)).image,
         "mlem": mlem(projector, sinogram, stopping=Stopping(50)).image,
         "tv": total_variation(projector, sinogram, weight=3e-3, nonnegative=True, stopping=Stopping(100)).image,
@@ -370,7 +370,7 @@ def test_real_k_space_is_less_noisy_than_zero_filled(shared_data):
     k_space = k_space / k_space.abs().max()
     operator = MrOperator(mr_sampling.mask_of_k_space(k_space), espirit(k_space[0]))
     zero = operator.adjoint(k_space)
-    result = wavelet_compressed_sensing(operator, k_space, norm=1.0, stopping=Stopping(30))
+    result = wavelet_compressed_sensing(operator, k_space, norm=1.0, stopping=Stopping(12))
     assert result.residuals[-1] < 0.15
     # What it made of the samples that were not taken is not nothing.
     missing = ~operator.mask * k_space_of_image(operator.sensitivities * result.image)

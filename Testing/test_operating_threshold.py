@@ -79,3 +79,8 @@ def test_nothing_found_and_other_rules():
     assert choose_threshold([result], [reference], rule="f1", false_positives_per_scan=1) == 0.5
     with pytest.raises(InputError, match="f1, false-positives"):
         choose_threshold([result], [reference], rule="youden", false_positives_per_scan=1)
+
+
+def test_where_nothing_hits_no_f1_is_better_than_another():
+    result, reference = scan([(0.9, (200, 0, 0)), (0.4, (300, 0, 0))])
+    assert choose_threshold([result], [reference], rule="f1", false_positives_per_scan=1) == 0.5

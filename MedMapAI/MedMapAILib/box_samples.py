@@ -146,6 +146,8 @@ def sample_at(prepared: dict[str, np.ndarray], move: Move, minimum: float = 1.0)
         seen = boxes_of_instances(instances, len(boxes))
         # A box that was drawn around the voxels is tighter than the ellipsoid's; a finding out of sight keeps that one.
         inside = ~np.isnan(seen[:, 0])
+        # How much of it that is has to be known from its whole box.
+        labels[inside & (_visible(boxes, move) < _LEAST_VISIBLE)] = IGNORED
         boxes[inside] = seen[inside]
     rows = [_clipped(boxes, labels, move, _LEAST_VISIBLE)]
     ignored = move.boxes(prepared["ignored"])
@@ -186,13 +188,19 @@ def _clipped(
     boxes = boxes.copy()
     if flat.any() and len(boxes):
         boxes = _cross_sections(boxes, int(np.flatnonzero(flat)[0]))
-    size = np.maximum(boxes[:, 3:] - boxes[:, :3], 1e-6)
     low, high = np.clip(boxes[:, :3], 0, patch), np.clip(boxes[:, 3:], 0, patch)
-    axes = np.flatnonzero(~flat)
-    share = np.prod((high - low)[:, axes] / size[:, axes], axis=1)
+    share = _visible(boxes, move)
     kept = np.flatnonzero(share > 0)
     labels = np.where(share < least, IGNORED, labels)
     return np.concatenate([low, high], axis=1)[kept], labels[kept], kept
+
+
+def _visible(boxes: np.ndarray, move: Move) -> np.ndarray:
+    """The share of each box (N, 6) that is in the patch, of slices in their plane."""
+    axes = np.flatnonzero(move.patch != 1)
+    size = np.maximum(boxes[:, 3:] - boxes[:, :3], 1e-6)
+    low, high = np.clip(boxes[:, :3], 0, move.patch), np.clip(boxes[:, 3:], 0, move.patch)
+    return np.prod((high - low)[:, axes] / size[:, axes], axis=1)
 
 
 def _cross_sections(boxes: np.ndarray, axis: int) -> np.ndarray:

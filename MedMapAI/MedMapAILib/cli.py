@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import signal
 import stat
@@ -41,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             return options.command(options) or 0
         except NotHounsfield as error:
-            _say(f"medmapai: {_one_line(error)} (--add-hu=HU adds a number to every voxel, --assume-hu goes on.)")
+            ways = " (--add-hu=HU adds a number to every voxel, --assume-hu goes on.)"
+            _say(f"medmapai: {_one_line(error)}{ways if hasattr(options, 'assume_hu') else ''}")
             return 2
         except InputError as error:
             _say(f"medmapai: {_one_line(error)}")
@@ -117,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--add-hu",
-        type=float,
+        type=_number,
         metavar="HU",
         help="added to every voxel first, for CT that was stored without its intercept (often -1024)",
     )
@@ -218,7 +220,7 @@ def _add_predictor(parser: argparse.ArgumentParser) -> None:
         help="run windows that hold only the air around the patient, too",
     )
     parser.add_argument(
-        "--memory", type=float, metavar="GB", help="what a run may take; by default what is free when it begins"
+        "--memory", type=_gigabytes, metavar="GB", help="what a run may take; by default what is free when it begins"
     )
 
 
@@ -297,7 +299,7 @@ def _run(options: argparse.Namespace) -> None:
             roi=options.roi,
             progress=bar,
             on_estimate=lambda estimate: bar.line(estimate.sentence),
-            **answer.wishes(),
+            **answer.wishes(bundle),
         )
     report: dict[str, Any] = {
         "model": bundle.info.name,
@@ -371,6 +373,11 @@ def _crossvalidate(options: argparse.Namespace) -> int:
 
     stop = _Stop()
     config = read_config(options.config, options.set)
+    if options.curves is not None:
+        if config["task"]["name"] == "segmentation":
+            raise InputError("--curves is for models that classify or detect; this one segments.")
+        _check_folder(options.curves)
+    _check_folder(options.output)
     with ProgressBar() as bar:
 
         def on_event(event: dict) -> None:
@@ -394,8 +401,6 @@ def _crossvalidate(options: argparse.Namespace) -> int:
             should_stop=stop.asked,
         )
     if report is not None and options.curves is not None:
-        if "curves" not in report:
-            raise InputError("--curves is for models that classify or detect; this one segments.")
         from .figures import draw_curves
 
         for path in draw_curves(report, options.curves, title=f"{report['model']}, cross-validation"):
@@ -466,6 +471,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     bundle = load_bundle(options.model)
     if options.curves is not None and bundle.info.task == "segmentation":
         raise InputError("--curves is for models that classify or detect; this one segments.")
+    if options.curves is not None:
+        _check_folder(options.curves)
     dataset = open_dataset(
         options.dataset,
         labels={s.value: s.name for s in bundle.info.segments},
@@ -500,15 +507,43 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _roi(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     try:
         numbers = tuple(float(part) for part in text.replace(" ", "").split(","))
-        if len(numbers) != 6:
+        if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
             raise ValueError
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a box; give six numbers in mm, X,Y,Z,DX,DY,DZ (center and size, RAS), with an = sign if "
-            "the "
-            "first is negative: --roi=-26,-22,-14,40,60,45"
+            "the first is negative: --roi=-26,-22,-14,40,60,45"
         ) from None
     return numbers[:3], numbers[3:]
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
+    return number
+
+
+def _gigabytes(text: str) -> float:
+    number = _number(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0; give GB, such as 4")
+    return number
+
+
+def _check_folder(folder: Path) -> None:
+    """Find out, before any work is done, whether a folder could be made. Raises InputError."""
+    from .files import check_place
+
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"The output {folder} is a file; choose a folder.")
+    place = folder / "file"
+    while not place.parent.exists():
+        place = place.parent
+    check_place(place)
 
 
 def _print_json(value: Any) -> None:

@@ -23,7 +23,7 @@ class SegmentationOutput:
         check_writable_segmentation(options.output)
         self._options = options
 
-    def wishes(self) -> dict[str, Any]:
+    def wishes(self, bundle: Any) -> dict[str, Any]:
         """What to ask of the predictor besides."""
         return {}
 
@@ -87,7 +87,7 @@ class ClassificationOutput:
             check_place(options.saliency)
         self._options = options
 
-    def wishes(self) -> dict[str, Any]:
+    def wishes(self, bundle: Any) -> dict[str, Any]:
         """What to ask of the predictor besides."""
         options = self._options
         wanted = options.saliency is not None or options.scene is not None or options.picture is not None
@@ -156,21 +156,36 @@ class DetectionOutput:
         check_writable_findings(options.output)
         self._options = options
 
-    def wishes(self) -> dict[str, Any]:
+    def wishes(self, bundle: Any) -> dict[str, Any]:
         """What to ask of the predictor besides."""
         from .datasets.findings_table import read_findings
 
         if self._options.proposals is None:
             return {}
+        if bundle.network["name"] != "fast-rcnn":
+            raise InputError(
+                f"--proposals is for a network that chooses among given boxes (fast-rcnn), and {bundle.info.name} is "
+                "none; leave it out."
+            )
         return {"proposals": read_findings(self._options.proposals).findings}
 
     def reference(self, bundle: Any, image: Any) -> Any:
         """The findings in the file of --reference, or None."""
+        from .datasets.finding_geometry import fit_findings
         from .datasets.findings_table import read_findings
+        from .image import affine_of
 
-        if self._options.reference is None:
+        path = self._options.reference
+        if path is None:
             return None
-        return read_findings(self._options.reference, classes=bundle.info.findings.names)
+        reference = read_findings(path, classes=bundle.info.findings.names)
+        outside = fit_findings(reference.findings, image.shape[1:], affine_of(image)).outside
+        if outside:
+            raise InputError(
+                f"{len(outside)} of {len(reference.findings)} findings of {path} lie wholly outside of "
+                f"{self._options.input}; check that they are of this scan and that their frame (RAS or LPS) is right."
+            )
+        return reference
 
     def found(self, result: Any) -> dict[str, Any]:
         """What was called, in numbers, for the report; coordinates are RAS mm."""

@@ -96,6 +96,7 @@ def open_box_list(
     proposals = _further(options, "proposals", file, images, unmeasured=True)
     find_patient = patient_finder(patient_pattern)
     fits, cases, parts = FitNotes(), [], {}
+    flat = len(columns.low or columns.center) == 2
     for image, name in sorted(names.items(), key=lambda item: item[1]):
         own = by_image[image]
         patient = _one(own, patient_column, "patient", name, problems) if patient_column else None
@@ -108,6 +109,8 @@ def open_box_list(
                 problems.add("image(s) whose split is not train, validation or test", name)
             else:
                 parts[name] = part
+        if flat and any(row.place for row in own) and _is_thick(image):
+            problems.add("image(s) of several slices, and no column that says where along z its findings are", name)
         grid = _Grid(image)
         findings = [row.finding("reference", grid.affine_for(row)) for row in own if row.place and not row.ignored]
         ignored = [row.finding("reference", grid.affine_for(row)) for row in own if row.place and row.ignored]
@@ -243,6 +246,12 @@ class _Grid:
             grid = grid_of_file(self._image)
             self._affine = grid[1] if grid is not None else affine_of(read_volume(self._image, color=True))
         return self._affine
+
+
+def _is_thick(image: Path) -> bool:
+    """Whether the header of an image says that it has several slices."""
+    grid = grid_of_file(image)
+    return grid is not None and grid[0][2] > 1
 
 
 def _is_image(path: Path) -> bool:

@@ -7,6 +7,7 @@ Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014; the format: co
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -149,6 +150,14 @@ def _read(file: Path) -> _File:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise InputError(f"{file} has no list of {key}; a COCO file has {', '.join(_KEYS)}.")
+        for entry in entries:
+            for name in ("id", "image_id", "category_id"):
+                if not isinstance(entry.get(name), int | float | str | None):
+                    raise InputError(f"{file} has {key} whose {name} is {entry[name]!r}; give a number.")
+    ids = Counter(entry.get("id") for entry in content["images"])
+    twice = [number for number, count in ids.items() if count > 1]
+    if twice:
+        raise InputError(f"{file} has several images with one id ({listed(map(str, twice))}); give each its own.")
     return _File(file, _part(file), content)
 
 
@@ -236,7 +245,7 @@ def _findings(
         problems.add("image(s) of more than one slice", name)
         return (), ()
     told = [image.get(key) for key in ("width", "height")]
-    if None not in told and [int(n) for n in told] != list(shape[:2]):
+    if None not in told and told != list(shape[:2]):
         problems.add("image(s) of another size than it says", f"{name}: {shape[0]}×{shape[1]}")
         return (), ()
     findings: list[Finding] = []

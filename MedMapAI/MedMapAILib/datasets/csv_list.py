@@ -60,8 +60,8 @@ def open_csv(
     label_column, patient_column, name_column = (table.first_of(names) for names in (_LABEL, PATIENT, NAME))
     if not image_columns or label_column is None:
         raise InputError(
-            f"{path} needs a header row with the columns image and label, and has {', '.join(columns) or 'none'}; "
-            "name the columns."
+            f"{path} needs a header row with the columns image and label (or class; for findings image, x, y, z and "
+            f"diameter_mm), and has {', '.join(columns) or 'none'}; name the columns."
         )
     if not rows:
         raise InputError(f"{path} lists no cases; write one row a case below the header.")

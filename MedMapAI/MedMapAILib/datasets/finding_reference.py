@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..image import GeometryWarning, affine_of, check_same_geometry, read_volume
 from ..results import Finding, FindingReference, whole_labels
+from ..results.detection import diameter_in_slice
 from .dataset import Case, Dataset
 from .finding_geometry import FitNotes, fit_findings, voxel_edges
 from .instances import instances_of
@@ -45,7 +47,16 @@ def finding_reference(case: Case, dataset: Dataset, image: Any) -> FindingRefere
         instances = np.zeros(shape, dtype=np.uint8)  # known to hold nothing, where other scans have masks
     proposals = None if case.proposals is None else fit_findings(case.proposals, shape, affine).findings
     ignored = fit_findings(case.ignored, shape, affine).findings
-    return FindingReference(dataset.findings, fitted.findings, ignored, instances, proposals)
+    known, ignored = (tuple(_in_slice(one, shape, affine) for one in some) for some in (fitted.findings, ignored))
+    return FindingReference(dataset.findings, known, ignored, instances, proposals)
+
+
+def _in_slice(finding: Finding, shape: tuple[int, ...], affine: np.ndarray) -> Finding:
+    """A finding of a picture with its diameter there, unless somebody measured it; any other as it is."""
+    if finding.measured_diameter_mm is not None and finding.mask is None:
+        return finding
+    across = diameter_in_slice(finding.size, shape, affine)
+    return finding if across is None else replace(finding, measured_diameter_mm=across)
 
 
 def _instances(path: Path, image: Any, image_path: Path, findings: tuple[Finding, ...]) -> np.ndarray:

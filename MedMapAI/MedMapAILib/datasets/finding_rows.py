@@ -293,7 +293,9 @@ class FindingTable:
         numbers = [[self._number(text) if text else math.nan for text in group] for group in texts]
         diameter, radius = (self._number(text) if text else math.nan for text in alone)
         if None in (diameter, radius) or any(None in group for group in numbers):
-            self._bad("with something else than a number for a place or a size", line)
+            comma = any("," in text for text in (*sum(texts, []), *alone))
+            what = "a decimal comma, not a point, in" if comma else "something else than a number for"
+            self._bad(f"with {what} a place or a size", line)
             return _WRONG, None
         center, size, low, high = ([*group, *[math.nan] * (3 - len(group))] for group in numbers)
         diameter = 2 * radius if math.isnan(diameter) else diameter

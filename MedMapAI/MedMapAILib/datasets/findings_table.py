@@ -147,7 +147,7 @@ def from_dict(content: Mapping[str, Any], where: str | Path) -> FindingReference
         tuple(
             _from_entry(entry, turn, number, where)
             for number, entry in enumerate(content.get(key, []), start=1)
-            if entry.get("state") != "rejected" and entry.get("called", True)
+            if not isinstance(entry, dict) or (entry.get("state") != "rejected" and entry.get("called", True))
         )
         for key in ("findings", "ignored")
     )

@@ -52,7 +52,7 @@ def ordered_classes(found: Collection[str], declared: Sequence[str] | None, wher
     if len(classes) < 2:
         raise InputError(
             f"{where} has one class only ({listed(classes) or 'none'}); a classification needs at least two to tell "
-            "apart."
+            "apart, and a detection a table of findings or readings (.xml) beside the scans."
         )
     return classes
 

@@ -15,6 +15,7 @@ from ..devices import choose_device, choose_precision, describe
 from ..errors import InputError
 from ..image import check_not_constant
 from ..preprocessing import crop_to_roi
+from ..region import check_values
 from ..results import Detections, Finding
 from ..tasks import task_class
 from ..tasks.found_boxes import FoundBoxes
@@ -89,10 +90,10 @@ class DetectionPredictor:
     ) -> Detections:
         """What the model finds in a scan (C, I, J, K): all candidates, by falling score.
 
-        roi: (center, size) of a box along the patient's axes, RAS mm; the model then sees that part alone. proposals:
-        boxes that a network chooses among which was trained to (a Fast R-CNN). progress: called with a fraction and a
-        message. cancelled: asked before each window. on_estimate: called before the windows start. Raises InputError
-        for an image that the model cannot take, Cancelled.
+        roi: (center, size) of a box along the patient's axes, RAS mm; the model then sees that part alone, whatever
+        region its plan names. proposals: boxes that a network chooses among which was trained to (a Fast R-CNN).
+        progress: called with a fraction and a message. cancelled: asked before each window. on_estimate: called before
+        the windows start. Raises InputError for an image that the model cannot take, Cancelled.
         """
         began = time.monotonic()
         channels, name = self.bundle.network["in_channels"], self.bundle.info.name
@@ -103,6 +104,10 @@ class DetectionPredictor:
             )
         part = image if roi is None else crop_to_roi(image, *roi)[0]
         part.meta["assume_hounsfield"] = image.meta.get("assume_hounsfield", False)
+        if roi is not None:
+            # What is HU is told from the whole scan, and lungs cannot be found in a part of them.
+            check_values(image, self.bundle.plan.region)
+            part.meta["is_region"] = True
         check_not_constant(part, "The image" if roi is None else "The image in the ROI")
         if progress is not None:
             progress(0.0, "preparing the scan")

@@ -95,7 +95,7 @@ def dataset_options(bundle: Bundle, path: str | Path, settings: Iterable[str] = 
 
 
 #: Settings of section [dataset] in which a data set of findings may differ from the one that was trained on.
-_OF_FINDINGS = ("annotations", "excluded", "seriesuids", "subsets", "consensus", "frame")
+_OF_FINDINGS = ("annotations", "excluded", "seriesuids", "candidates", "proposals", "subsets", "consensus", "frame")
 
 
 def _settings_for_findings(settings: Iterable[str]) -> dict[str, Any]:
@@ -104,7 +104,10 @@ def _settings_for_findings(settings: Iterable[str]) -> dict[str, Any]:
         key, equals, value = setting.partition("=")
         if not equals or key not in _OF_FINDINGS:
             raise InputError(f"--set {setting} is not of the form key=value with one of {', '.join(_OF_FINDINGS)}.")
-        options[key] = value.split(",") if key == "subsets" else float(value) if key == "consensus" else value
+        try:
+            options[key] = value.split(",") if key == "subsets" else float(value) if key == "consensus" else value
+        except ValueError:
+            raise InputError(f"--set {setting}: {key} is a share from 0 to 1, such as 0.5, not {value!r}.") from None
     return options
 
 

@@ -12,8 +12,6 @@ from .iteration import Monitor, Operator, Reconstruction, Stopping
 
 #: The square of the gradient's norm in two dimensions.
 _GRADIENT = 8.0
-#: The step of the dual variables; that of the image follows. The fastest of 0.03, 0.1, 0.3, 1 on discs from 40 views.
-_DUAL_STEP = 0.1
 #: So many steps of conjugate gradients make the first image.
 _FIRST_STEPS = 8
 #: The estimate of an operator's norm is a lower bound; so much more is safe.
@@ -53,7 +51,8 @@ def total_variation(
     # Both parts of the map (A, scale · gradient) have the same norm then.
     scale = norm / _GRADIENT**0.5 or 1.0
     limit = weights / scale
-    step = 1 / (2 * _DUAL_STEP * norm**2 or 1.0)
+    dual_step = _dual_step(operator, image, norm)
+    step = 1 / (2 * dual_step * norm**2 or 1.0)
     seen, slope = operator(image), scale * gradient(image)
     # Begun near their end: the dual variable of the fit is the misfit then, that of the edges points along them.
     fit, edge = seen - data, _within(slope, limit)
@@ -62,13 +61,24 @@ def total_variation(
         after = image - step * pulled
         after = after.clamp_(min=0) if nonnegative else after
         seen_after, slope_after = operator(after), scale * gradient(after)
-        fit_after = (fit + _DUAL_STEP * (2 * seen_after - seen - data)) / (1 + _DUAL_STEP)
-        edge_after = _within(edge + _DUAL_STEP * (2 * slope_after - slope), limit)
+        fit_after = (fit + dual_step * (2 * seen_after - seen - data)) / (1 + dual_step)
+        edge_after = _within(edge + dual_step * (2 * slope_after - slope), limit)
         pulled_after = operator.adjoint(fit_after) + scale * gradient_adjoint(edge_after)
         last = monitor.done((seen_after - data).norm(), image, after)
         image, seen, slope, fit, edge, pulled = after, seen_after, slope_after, fit_after, edge_after, pulled_after
         if last:
             return monitor.answer(image)
+
+
+def _dual_step(operator: Operator, image: Tensor, norm: float) -> float:
+    """The step of the dual variables: what the operator leaves of white noise, as a part of its norm.
+
+    That of the image follows from it. An operator that hardly sees most images, like a projector (0.05 to 0.1), wants
+    long steps of the image; one that sees all alike (1) does not. On discs from 40 views, brains from a quarter of the
+    lines and plain denoising this is within a factor of three of the best.
+    """
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
+    return float(operator(noise).norm() / noise.norm()) / norm or 1.0 if norm else 1.0
 
 
 def gradient(image: Tensor) -> Tensor:

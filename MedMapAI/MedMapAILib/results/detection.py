@@ -169,6 +169,19 @@ class Detections:
         )
 
 
+def diameter_in_slice(size: Sequence[float], shape: Sequence[int], affine: np.ndarray) -> float | None:
+    """The geometric mean of the sides of a box within the slice, mm, where the image is a single one; else None.
+
+    size: mm, along the patient's axes. shape: (I, J, K) of the image. affine: 4x4, voxel index → RAS mm. Of a picture
+    the third side is the thickness of the slice, which says nothing about how large a finding is.
+    """
+    flat = [axis for axis, count in enumerate(shape) if count == 1]
+    if len(flat) != 1:
+        return None
+    across = int(np.argmax(np.abs(np.asarray(affine)[:3, flat[0]])))
+    return math.sqrt(math.prod(side for axis, side in enumerate(size) if axis != across))
+
+
 def unknown_labels(findings: Iterable[Finding], classes: Sequence[str]) -> list[str]:
     """Names of classes that findings have and that are not among ``classes``."""
     return sorted({finding.label for finding in findings} - set(classes))

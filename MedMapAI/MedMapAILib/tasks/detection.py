@@ -20,6 +20,7 @@ from ..plan import Plan
 from ..preprocessing import Grid, labels_to_model_grid, to_model_grid
 from ..region import crop_to_region
 from ..results import Detections, Finding, FindingClasses, FindingMask, FindingReference
+from ..results.detection import diameter_in_slice
 from .found_boxes import FoundBoxes
 from .operating_threshold import choose_threshold
 
@@ -57,12 +58,13 @@ class DetectionTask:
     def prepare(self, image: MetaTensor, reference: FindingReference) -> dict[str, np.ndarray]:
         """A scan on the model grid, boxes in voxel edges.
 
-        "image" (C, I, J, K) float16; "boxes" (N, 6), "labels" (N,) and "ignored" (M, 6); "negatives" (K, 3), middles of
-        proposals that are no finding; "affine" (4, 4); for a network that chooses among them "proposals" (P, 6), and
-        for one that learns masks "instances" (I, J, K). Raises InputError where masks are to be learned and there are
-        none.
+        "image" (C, I, J, K) float16; "boxes" (N, 6), "labels" (N,) and "ignored" (M, 6); "radii" (N,) and
+        "ignored_radii" (M,), mm; "negatives" (K, 3), middles of proposals that are no finding; "affine" (4, 4); for a
+        network that chooses among them "proposals" (P, 6), and for one that learns masks "instances" (I, J, K).
+        Raises InputError where masks are to be learned and there are none.
         """
-        prepared = self.inference_transform(image)
+        part = crop_to_region(image, self.plan.region)
+        prepared = to_model_grid(part, self.plan)
         grid = Grid.of(prepared)
         arrays = {
             # Half the memory; the steps of float16 are finer than the noise of a scan.
@@ -70,6 +72,8 @@ class DetectionTask:
             "boxes": boxes_on_grid(reference.findings, grid),
             "ignored": boxes_on_grid(reference.ignored, grid),
             "labels": np.array([self.classes.names.index(f.label) for f in reference.findings], dtype=np.int64),
+            "radii": np.array([f.diameter_mm / 2 for f in reference.findings]),
+            "ignored_radii": np.array([f.diameter_mm / 2 for f in reference.ignored]),
             "negatives": _mistakes(reference, grid),
             "affine": grid.affine,
         }
@@ -81,9 +85,10 @@ class DetectionTask:
                     "A network with masks learns the voxels of findings, and this data set has boxes alone; give label "
                     "maps of the findings, or choose another network, such as faster-rcnn."
                 )
-            part = Grid.of(image)
-            whole = labels_to_model_grid(reference.instances, part.affine, self.plan)
-            arrays["instances"] = _part_of(whole, part, grid, self.plan)
+            first = np.linalg.inv(Grid.of(image).affine) @ Grid.of(part).affine[:, 3]
+            inside = tuple(slice(round(a), round(a) + n) for a, n in zip(first[:3], part.shape[1:], strict=True))
+            instances = labels_to_model_grid(reference.instances[inside], Grid.of(part).affine, self.plan)
+            arrays["instances"] = instances.astype(np.int16)
         return arrays
 
     def inference_transform(self, image: MetaTensor) -> MetaTensor:
@@ -135,22 +140,23 @@ class DetectionTask:
     def validate(
         self, network: Callable, loss: Callable, cases: Sequence[dict], device: torch.device
     ) -> dict[str, float]:
-        """The FROC score on the model grid: the mean sensitivity at 1/8 to 8 false positives a scan."""
-        scans = []
+        """The FROC score on the model grid: the mean sensitivity at 1/8 to 8 false positives a scan, and of several
+        classes the mean over those that occur; 0 where nothing is to be found."""
+        scans: list[list[FrocScan]] = [[] for _ in self.classes.names]
         for number in range(len(cases)):
             prepared = cases[number]
             image = torch.from_numpy(np.array(prepared["image"], dtype=np.float32))[None].to(device)
             found = network(image, prepared["proposals"]) if "proposals" in prepared else network(image)
             grid = Grid(tuple(prepared["image"].shape[1:]), np.asarray(prepared["affine"]))
             centers, _ = from_grid(found.boxes, grid)
-            truth, sizes = from_grid(np.asarray(prepared["boxes"]), grid)
-            ignored, extents = from_grid(np.asarray(prepared["ignored"]), grid)
-            scans.append(
-                FrocScan(centers, found.scores, truth, sizes.mean(axis=1) / 2, ignored, extents.mean(axis=1) / 2)
-            )
-        if not any(len(scan.truth) for scan in scans):
-            return {"froc": 0.0}
-        return {"froc": float(froc(scans, resamples=1)["score"])}
+            truth, _ = from_grid(np.asarray(prepared["boxes"]), grid)
+            ignored, _ = from_grid(np.asarray(prepared["ignored"]), grid)
+            for label, of_class in enumerate(scans):
+                mine, there = found.labels == label, np.asarray(prepared["labels"]) == label
+                marks, things = (centers[mine], found.scores[mine]), (truth[there], prepared["radii"][there])
+                of_class.append(FrocScan(*marks, *things, ignored, prepared["ignored_radii"]))
+        scores = [froc(each, resamples=1)["score"] for each in scans if any(len(scan.truth) for scan in each)]
+        return {"froc": float(np.mean(scores)) if scores else 0.0}
 
     def conclude(self, network: Any, training: Sequence[dict], validation: Sequence[dict], settings: dict) -> dict:
         """Nothing from patches; see ``calibrate``."""
@@ -176,15 +182,17 @@ class DetectionTask:
     def findings(self, found: FoundBoxes, grid: Grid) -> tuple[Finding, ...]:
         """Boxes on the model grid as findings, RAS mm."""
         centers, sizes = from_grid(found.boxes, grid)
+        sizes = np.maximum(sizes, 1e-3)
         findings = []
         for number, score in enumerate(found.scores):
             mask = _mask(found.masks[number], found.boxes[number], grid) if found.masks else None
             findings.append(
                 Finding(
                     tuple(centers[number]),
-                    tuple(np.maximum(sizes[number], 1e-3)),
+                    tuple(sizes[number]),
                     self.classes.names[int(found.labels[number])],
                     score=float(min(max(score, 0.0), 1.0)),
+                    measured_diameter_mm=diameter_in_slice(sizes[number], grid.shape, grid.affine),
                     mask=mask,
                 )
             )
@@ -288,11 +296,14 @@ def proposals_of(batch: dict) -> list[torch.Tensor] | None:
 
 
 def _mask(probabilities: np.ndarray, box: np.ndarray, grid: Grid) -> FindingMask | None:
-    """The voxels of the model grid in a box where a mask (m, m, m), stretched to the box, is at least one half; None
-    where there are none."""
+    """The voxels of the model grid that have their middle in a box, at least one along each axis, where a mask
+    (m, m, m), stretched to the box, is at least one half; None where there are none."""
     from scipy import ndimage
 
-    first, last = np.floor(box[:3]).astype(int), np.ceil(box[3:]).astype(int)
+    first, last = np.ceil(box[:3] - 0.5).astype(int), np.floor(box[3:] + 0.5).astype(int)
+    thin = last <= first
+    first[thin] = np.floor((box[:3] + box[3:])[thin] / 2)
+    last[thin] = first[thin] + 1
     size = np.array(probabilities.shape)
     # Middles of voxels, in cells of the mask.
     places = [
@@ -305,21 +316,6 @@ def _mask(probabilities: np.ndarray, box: np.ndarray, grid: Grid) -> FindingMask
     affine = grid.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ first
     return FindingMask(values, affine)
-
-
-def _part_of(whole: np.ndarray, source: Grid, target: Grid, plan: Plan) -> np.ndarray:
-    """The part of a label map on the model grid of a whole image that a cropped image's model grid covers."""
-    from ..preprocessing import canonical_grid, model_grid
-
-    if whole.shape == target.shape:
-        return whole.astype(np.int16)
-    own = model_grid(canonical_grid(source), plan)
-    mapping = np.linalg.inv(own.affine) @ target.affine
-    places = [
-        np.clip(np.round(mapping[a, 3] + mapping[a, a] * np.arange(n)).astype(int), 0, limit - 1)
-        for a, (n, limit) in enumerate(zip(target.shape, whole.shape, strict=True))
-    ]
-    return whole[np.ix_(*places)].astype(np.int16)
 
 
 def _as_dict(finding: Finding) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def choose_threshold(
     """The operating point from scans that were not trained on, 0 to 1, midway between neighboring scores.
 
     rule: "f1", the highest F1 over all findings, or "false-positives", the lowest threshold with no more false
-    positives a scan than that. Without any scan, or any candidate, 0.5. Raises InputError for another rule.
+    positives a scan than that. Without any scan, or any candidate, 0.5; for "f1" also where none of them is a finding,
+    since no threshold is better than another then. Raises InputError for another rule.
     """
     if rule not in RULES:
         raise InputError(f"evaluation.operating_point is {rule!r}; for a detection choose one of {', '.join(RULES)}.")
@@ -36,7 +37,7 @@ def choose_threshold(
             if hit in (TRUE, FALSE):
                 scores.append(finding.score)
                 hits.append(hit == TRUE)
-    if not scores:
+    if not scores or (rule == "f1" and not any(hits)):
         return 0.5
     order = np.argsort(-np.array(scores), kind="stable")
     scores, hits = np.array(scores)[order], np.array(hits)[order]

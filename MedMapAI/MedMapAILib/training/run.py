@@ -101,7 +101,7 @@ def train(
     options |= {"masks": config["network"]["name"] == "mask-rcnn", "chooses": config["network"]["name"] == "fast-rcnn"}
     task = task_class(task_name)(plan, answers, options)
     network = build_network(config, task, len(dataset.channels))
-    notes = [*dataset.source.get("notes", ()), *split.notes]
+    notes = [*dataset.source.get("notes", ()), *split.notes, *_synthetic(dataset)]
     transferred = _transfer(network, config, len(dataset.channels), output, on_event)
     if transferred is not None:
         notes.append(transferred["sentence"])
@@ -147,6 +147,15 @@ def train(
     bundle, metrics = written
     on_event({"event": "finished", "bundle": str(bundle), "metrics": metrics})
     return bundle
+
+
+def _synthetic(dataset: Dataset) -> list[str]:
+    """One sentence where findings of a data set were put into its scans, for the card."""
+    findings = [finding for case in dataset.cases for finding in case.findings or ()]
+    put_in = sum(finding.synthetic for finding in findings)
+    if not put_in:
+        return []
+    return [f"{put_in} of the {len(findings)} findings are synthetic: they were put into the scans."]
 
 
 def _transfer(
@@ -346,7 +355,7 @@ def _write(
         training["selection"] += " Temperature and operating point were fitted on the validation part."
     if task.calibrates and split.validation:
         training["selection"] += " The operating point was chosen on the validation part."
-    notes = [*dataset.source.get("notes", ()), *split.notes]
+    notes = [*dataset.source.get("notes", ()), *split.notes, *_synthetic(dataset)]
     data = {
         "name": dataset.name,
         "train": len(split.train),

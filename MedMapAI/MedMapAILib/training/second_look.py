@@ -80,7 +80,7 @@ def make_stages(
     if table is None:
         return None
     recipe = read_config(
-        section["recipe"], [f"dataset.path={str(table)!r}", f"training.seed={config['training']['seed']}"]
+        section["recipe"], [f"dataset.path={str(table.resolve())!r}", f"training.seed={config['training']['seed']}"]
     )
     for key, value in (("class_column", "class"), ("patient_column", "patient"), ("classes", ["other", "finding"])):
         recipe["dataset"][key] = value

@@ -32,7 +32,8 @@ class RetinaNet3D(Detector):
     """RetinaNet on volumes. See ``build`` for the arguments; none is left open.
 
     Losses: "classification", the focal loss (α 0.25, γ 2) over all anchors but those ignored, and "box", 1 -
-    generalized IoU of the anchors that learn an object; both summed and divided by how many those are in the batch.
+    generalized IoU of the anchors that learn an object, twice (as in ATSS); both summed and divided by how many those are
+    in the batch.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class RetinaNet3D(Detector):
             overlap = geometry.paired_generalized_iou(found, target["boxes"][matched[learning]])
             box = box + (1 - overlap).sum()
             positives += int(learning.sum())
-        return {"classification": classification / max(1, positives), "box": box / max(1, positives)}
+        return {"classification": classification / max(1, positives), "box": 2 * box / max(1, positives)}
 
     def detect(self, images: Tensor, size: tuple[int, ...], proposals: list[Tensor] | None) -> list[dict[str, Tensor]]:
         logits, deltas, _, anchors = self._heads(images)
