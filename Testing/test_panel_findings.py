@@ -497,3 +497,30 @@ def test_every_widget_says_what_it_does(shown):
 
     assert panel_data.widgets_without_tool_tip(Widgets) == []
     assert panel_data.widgets_without_tool_tip(panel) == []
+
+
+@pytest.mark.slow
+def test_lung_nodule_in_a_real_scan(slicer_host, models, monkeypatch, shared_data):  # noqa: F811
+    """The slab of LIDC-IDRI-0001, which the model that ships has never seen: the nodule of 23 mm comes first."""
+    from MedMapAILib import bundle
+    from MedMapAILib.datasets import open_dataset
+    from MedMapAILib.datasets.loading import load_case
+
+    dataset = open_dataset(shared_data("lidc"))
+    image, reference = load_case(dataset.cases[0], dataset)
+    shipped = panel_data.ARTIFACTS.parents[1] / "MedMapAI" / "Resources" / "Models"
+    monkeypatch.setenv(bundle.MODELS_VARIABLE, str(shipped))
+    panel = slicer_host.openModule("MedMapAI")
+    volume = mrml.volume_node_from_image(image, name="Chest CT")
+    volume.GetDisplayNode().SetAutoWindowLevel(False)
+    volume.GetDisplayNode().SetWindowLevel(1500, -500)
+    slicer_host.selectModule("MedMapAI")
+    panel.ui.modelSelector.currentIndex = panel.ui.modelSelector.findText("Lung nodules (chest CT)")
+    apply(slicer_host, panel)
+    found = mrml.findings_from_nodes(mrml.findings_folder(panel.ui.tableSelector.currentNode()))
+    (truth,) = reference.findings
+    assert np.linalg.norm(np.subtract(found.findings[0].center, truth.center)) < truth.diameter_mm / 2
+    assert found.called[0] == found.findings[0]
+    panel_data.show(volume)
+    click_row(panel.findingReview, 0)
+    slicer_host.screenshot(panel_data.ARTIFACTS / "panel_run_lung_nodule.png")

@@ -47,6 +47,8 @@ def add_transplant(commands: Any) -> None:
 def _transplant(options: argparse.Namespace) -> None:
     from .lungs.transplanted_set import make_transplanted
 
+    if options.seed < 0:
+        raise InputError(f"--seed {options.seed} makes no sense; give 0 or more.")
     avoid = None
     if options.avoid:
         if len(options.avoid) != len(options.hosts):

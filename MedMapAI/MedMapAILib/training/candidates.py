@@ -85,6 +85,15 @@ class CandidateTable:
         return path
 
 
+def lacking_class(table: Path) -> str:
+    """Which class a written table of candidates has none of in its training part, as half a sentence; else empty."""
+    with open(table, encoding="utf-8", newline="") as file:
+        classes = {row["class"] for row in csv.DictReader(file) if row["split"] == "train"}
+    if CLASSES[0] not in classes:
+        return "the detector makes no false alarms on the training scans"
+    return "" if CLASSES[1] in classes else "the training scans hold no finding"
+
+
 def crop_around(image: MetaTensor, center: tuple[float, float, float], side_mm: float) -> MetaTensor:
     """The cube of that side around a place (RAS mm), in the image's own voxels; beyond it its border is repeated."""
     grid = Grid.of(image)

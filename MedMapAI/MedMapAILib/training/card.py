@@ -41,16 +41,7 @@ def model_card(
         "",
         "## How good it is",
         "",
-        f"Measured on the {data['evaluated']} part of {data['name']}: {data[data['evaluated']]} cases that were not "
-        "trained on. "
-        f"{training['selection']} {_WHAT_NUMBERS[type(answers)]}",
-        "",
-        "| metric | mean | 95 % interval | cases |",
-        "|---|---|---|---|",
-        *(
-            f"| {name.replace('_', ' ')} | {v['mean']:.4g} | {v['low']:.4g} to {v['high']:.4g} | {v['cases']} |"
-            for name, v in summary.items()
-        ),
+        *_measured(answers, data, training, summary),
         "",
         "## How it was made",
         "",
@@ -66,6 +57,23 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _measured(answers: tuple | Classes | FindingClasses, data: dict, training: dict, summary: dict) -> list[str]:
+    if not summary:
+        return ["Not measured: no case was kept apart from training."]
+    return [
+        f"Measured on the {data['evaluated']} part of {data['name']}: {data[data['evaluated']]} cases that were not "
+        "trained on. "
+        f"{training['selection']} {_WHAT_NUMBERS[type(answers)]}",
+        "",
+        "| metric | mean | 95 % interval | cases |",
+        "|---|---|---|---|",
+        *(
+            f"| {name.replace('_', ' ')} | {v['mean']:.4g} | {v['low']:.4g} to {v['high']:.4g} | {v['cases']} |"
+            for name, v in summary.items()
+        ),
+    ]
 
 
 #: By what the answers are.

@@ -17,7 +17,7 @@ from ..inference.second_look import SecondLook, fit_weights, joint
 from ..metrics.matching import FALSE, TRUE, match_findings
 from ..results import Detections, FindingReference
 from ..tasks import Task
-from .candidates import collect_candidates
+from .candidates import collect_candidates, lacking_class
 from .config import read_config
 
 Event = Callable[[dict], None]
@@ -79,6 +79,11 @@ def make_stages(
     )
     if table is None:
         return None
+    missing = lacking_class(table)
+    if missing:
+        said = f"No false-positive reduction was trained: {missing}."
+        on_event({"event": "progress", "fraction": 1.0, "message": said})
+        return stages
     recipe = read_config(
         section["recipe"], [f"dataset.path={str(table.resolve())!r}", f"training.seed={config['training']['seed']}"]
     )

@@ -31,9 +31,9 @@ _CANDIDATES = 1000
 class RetinaNet3D(Detector):
     """RetinaNet on volumes. See ``build`` for the arguments; none is left open.
 
-    Losses: "classification", the focal loss (α 0.25, γ 2) over all anchors but those ignored, and "box", 1 -
-    generalized IoU of the anchors that learn an object, twice (as in ATSS); both summed and divided by how many those are
-    in the batch.
+    Losses: "classification", the focal loss (α 0.25, γ 2) over all anchors but those ignored, and "box", twice (as in
+    ATSS) 1 - generalized IoU of the anchors that learn an object; both summed and divided by how many those are in the
+    batch.
     """
 
     def __init__(
