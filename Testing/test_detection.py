@@ -167,6 +167,14 @@ def test_a_data_set_of_another_task_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_scan_without_lungs_is_named_and_nothing_is_left(tmp_path):
+    config = detection_config(write_findings_dataset(tmp_path / "data", 3))
+    config["plan"] |= {"region": "lungs"}
+    with pytest.raises(InputError, match=r"Case scan\d of findings: "):
+        train(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_plan_is_measured(tmp_path):
     dataset = open_dataset(write_findings_dataset(tmp_path / "data", 4))
     plan = make_detection_plan(dataset, list(dataset.cases))

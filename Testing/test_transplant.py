@@ -372,6 +372,8 @@ def test_command(small_host, nodules, tmp_path, capsys):
         assert all(float(row["center_x"]) > 0 for row in csv.DictReader(file))
     assert main([*call[:3], str(tmp_path / "other"), "--avoid", "-", "--avoid", "-"]) == 2
     assert "once for each" in capsys.readouterr().err
+    assert main([*call[:3], str(tmp_path / "other"), "--seed", "-1"]) == 2
+    assert "--seed -1" in capsys.readouterr().err and not (tmp_path / "other").exists()
 
 
 def test_real_nodules_become_donors(shared_data):

@@ -193,13 +193,20 @@ _POSITIVE = {
     ("training", "iterations_per_epoch"),
     ("training", "batch"),
     ("training", "validate_every"),
+    ("inference", "candidates"),
+    ("evaluation", "false_positives_per_scan"),
     ("false_positives", "scans"),
     ("false_positives", "per_scan"),
     ("false_positives", "crop_mm"),
 }
 #: Numbers of [augmentation] that are no probabilities.
 _UNBOUNDED = {"noise_sd", "translate_mm", "brightness_shift", "contrast_factor", "mixup", "cutmix"}
-_FRACTIONS = {("training", "foreground_fraction"), ("schedule", "final_fraction"), ("training", "ema_decay")}
+_FRACTIONS = {
+    ("training", "foreground_fraction"),
+    ("inference", "nms"),
+    ("schedule", "final_fraction"),
+    ("training", "ema_decay"),
+}
 
 
 def read_config(path: str | Path, settings: list[str] | None = None) -> dict[str, dict[str, Any]]:

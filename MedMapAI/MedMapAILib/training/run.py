@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +107,9 @@ def train(
     if transferred is not None:
         notes.append(transferred["sentence"])
 
+    made = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
+    already = set(output.iterdir())
     remove_unfinished(output)
     write_json(output / "config.json", config)
     write_split(split, output / "split.json")
@@ -138,6 +141,11 @@ def train(
     except Stopped:
         on_event({"event": "stopped", "reason": f"Stopped as asked; resume {output} to go on."})
         return None
+    except InputError:
+        # A mistake in the data, found while reading them: as if nothing had been begun.
+        if not (output / "checkpoint.pt").exists():
+            _take_back(output, already, made)
+        raise
     finally:
         remove_cache(output)
     written = _write(config, dataset, split, task, answers, concluded, trained, trainer, output, on_event, should_stop)
@@ -324,8 +332,23 @@ def _prepare(
                 raise Stopped
             on_event({"event": "progress", "fraction": 0.0, "message": f"{part} part: {message}"})
 
-        for _, image, reference in load_cases(dataset, cases, say):
-            prepared.add(task.prepare(image, reference))
+        for case, image, reference in load_cases(dataset, cases, say):
+            try:
+                prepared.add(task.prepare(image, reference))
+            except InputError as error:
+                raise InputError(f"Case {case.name} of {dataset.name}: {error}") from None
+
+
+def _take_back(output: Path, already: set[Path], made: bool) -> None:
+    """Remove what a training wrote into its folder, and the folder if it made it."""
+    remove_cache(output)
+    for path in set(output.iterdir()) - already:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    if made and not any(output.iterdir()):
+        output.rmdir()
 
 
 def _write(
@@ -398,6 +421,8 @@ def _write(
         parts = {part: [by_name[name] for name in getattr(split, part)] for part in ("train", "validation")}
         stages = make_stages(config, path, dataset, parts, output, train, on_event, should_stop)
         if stages is None:
+            # Without its operating point it is no model yet.
+            shutil.rmtree(path, ignore_errors=True)
             return None
         common["stages"] = stages
         write_bundle(path, metrics={}, card="", **common)

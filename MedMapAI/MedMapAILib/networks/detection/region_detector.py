@@ -28,7 +28,7 @@ _POINTS = 1
 #: Regions an image that the head learns from, at most a quarter of them objects, as in the paper.
 _SAMPLES, _POSITIVE = 128, 0.25
 #: The others are drawn from so many times as many, those that look most like objects.
-_POOL = 4
+_POOL = 1
 #: Copies of each object's box that are learned from as well, and how much they are pushed and stretched, in sides:
 #: a little, for what is still the object, and much, for what holds it but is not its box.
 _COPIES, _PUSHES = 8, (0.15, 0.6)
@@ -50,8 +50,8 @@ class Samples:
 class RegionDetector3D(Detector):
     """Features of regions, and a head that says what each is and where exactly. See ``options_3d.common_arguments``.
 
-    A family makes ``propose``. Losses: "classification", the cross entropy over sampled regions, "box", 1 - generalized
-    IoU of those that are objects, and those of ``propose``.
+    A family makes ``propose``. Losses: "classification", the cross entropy over sampled regions, "box", twice 1 -
+    generalized IoU of those that are objects, and those of ``propose``.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class RegionDetector3D(Detector):
         # Sums over counts of at least one, so that nothing to learn from gives 0 and not 0 / 0.
         entropy = functional.cross_entropy(logits, labels + 1, reduction="sum")
         losses["classification"] = entropy / max(1, len(labels))
-        losses["box"] = ((1 - overlap).sum() + deltas.sum() * 0) / max(1, len(right))
+        losses["box"] = (2 * (1 - overlap).sum() + deltas.sum() * 0) / max(1, len(right))
         return losses | self.further_losses(features, samples, targets)
 
     def detect(self, images: Tensor, size: tuple[int, ...], proposals: list[Tensor] | None) -> list[dict[str, Tensor]]:
