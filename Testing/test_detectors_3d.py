@@ -78,7 +78,7 @@ def pasted(mask: torch.Tensor, box: torch.Tensor, size) -> torch.Tensor:
         ("retinanet", CUBIC, 130),
         ("retinanet", FLAT, 130),
         ("fast-rcnn", CUBIC, 60),
-        ("faster-rcnn", CUBIC, 110),
+        ("faster-rcnn", CUBIC, 150),
         ("mask-rcnn", FLAT, 110),
     ],
     ids=["retinanet-cubic", "retinanet-flat", "fast-cubic", "faster-cubic", "mask-flat"],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import panel_data
 import pytest
 from host.fixtures import _started_host, slicer_host  # noqa: F401
 from MedMapAILib import mrml
+from MedMapAILib.errors import InputError
+from MedMapAILib.image import make_image
 from MedMapAILib.training.config import complete_config
 from MedMapAILib.training.parameters import TrainingParameters, write_config
 
@@ -205,3 +208,34 @@ def panel_samples():
     from MedMapAIQt.case_list import SAMPLES
 
     return SAMPLES
+
+
+def test_parts_of_a_segmentation_become_findings(slicer_host, tmp_path):  # noqa: F811
+    """Two cubes of one segment and one of another: three findings with their voxels, in the boxes that they fill."""
+    from MedMapAILib.datasets import open_dataset
+    from MedMapAILib.datasets.loading import load_case
+    from MedMapAILib.results import Segment, Segmentation
+    from MedMapAIQt.scene_cases import export_findings, export_samples
+
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    affine[:3, 3] = -20, 30, 5
+    labels = np.zeros((30, 30, 20), dtype=np.uint8)
+    labels[3:8, 4:8, 2:6] = 1
+    labels[15:20, 4:8, 10:12] = 1
+    labels[3:5, 20:22, 15:16] = 2
+    voxels = np.random.default_rng(0).normal(-800, 20, labels.shape) + 600 * (labels > 0)
+    volume = mrml.volume_node_from_image(make_image(voxels[None], affine), name="Scan")
+    segments = (Segment(1, "large", (1, 0, 0)), Segment(2, "small", (0, 1, 0)))
+    drawn = mrml.node_from_segmentation(
+        Segmentation(labels, affine, segments), name="Drawn", referenceVolumeNode=volume
+    )
+    export_findings([(volume, drawn, "nodule")], tmp_path / "set")
+    dataset = open_dataset(tmp_path / "set")
+    image, reference = load_case(dataset.cases[0], dataset)
+    assert dataset.findings == ("nodule",) and len(reference.findings) == 3
+    np.testing.assert_array_equal(reference.instances > 0, labels > 0)
+    sizes = sorted(finding.size for finding in reference.findings)
+    np.testing.assert_allclose(sizes, [(2, 2, 2), (5, 4, 4), (5, 4, 8)], atol=1e-3)
+    with pytest.raises(InputError, match="choose an ROI"):
+        export_samples([(volume, drawn, "nodule")], tmp_path / "classes")
+    assert not (tmp_path / "classes").exists()

@@ -105,10 +105,14 @@ def pair_columns() -> list[Column]:
 
 
 def sample_columns() -> list[Column]:
-    """Columns for cases of a classification."""
+    """Columns for cases of a classification or a detection."""
     return [
         Column(_("Scan or picture"), _("Select…"), VOLUMES),
-        Column(_("Box round what is to be classified"), _("Whole volume"), ("vtkMRMLMarkupsROINode",)),
+        Column(
+            _("Box round what is to be classified or found; for a detection also a segmentation of it"),
+            _("Whole volume"),
+            ("vtkMRMLMarkupsROINode", "vtkMRMLSegmentationNode"),
+        ),
         Column(_("Name of the class that it belongs to"), _("class")),
     ]
 

@@ -37,9 +37,12 @@ def export_samples(samples: Sequence[tuple], folder: str | Path, progress: Progr
     """
     from MedMapAILib import mrml
     from MedMapAILib.datasets.scene import write_class_cases
+    from MedMapAILib.errors import InputError
 
     def cases():
         for volumeNode, roiNode, name in _told(samples, progress):
+            if roiNode is not None and roiNode.IsA("vtkMRMLSegmentationNode"):
+                raise InputError(f"{roiNode.GetName()} is a segmentation; for a classification choose an ROI.")
             box = mrml.roi_bounds(roiNode) if roiNode is not None else None
             yield mrml.image_from_node(volumeNode), box, name.strip()
 
@@ -47,11 +50,13 @@ def export_samples(samples: Sequence[tuple], folder: str | Path, progress: Progr
 
 
 def export_findings(samples: Sequence[tuple], folder: str | Path, progress: Progress | None = None) -> None:
-    """Write (volume node, ROI node or None, class) findings as an anonymous data set, one case a volume.
+    """Write (volume node, ROI or segmentation node or None, class) as an anonymous data set, one case a volume.
 
-    A volume without any ROI is one in which there is nothing to find. Whole or not at all. Raises InputError.
+    Each part of a segmentation is a finding. A volume without any is one in which there is nothing to find. Whole or
+    not at all. Raises InputError.
     """
     from MedMapAILib import mrml
+    from MedMapAILib.datasets.instances import findings_of_segmentation
     from MedMapAILib.datasets.scene import write_detection_cases
     from MedMapAILib.results import FindingReference
 
@@ -62,11 +67,15 @@ def export_findings(samples: Sequence[tuple], folder: str | Path, progress: Prog
 
     def cases():
         for volumeNode, rois in _told(list(volumes.items()), progress):
-            findings = tuple(
-                dataclasses.replace(mrml.finding_from_roi(roi, (name,)), label=name, score=None, state="reference")
-                for roi, name in rois
-            )
-            yield mrml.image_from_node(volumeNode), FindingReference(classes, findings)
+            findings = []
+            for node, name in rois:
+                if node.IsA("vtkMRMLSegmentationNode"):
+                    drawn = mrml.segmentation_from_node(node, volumeNode)
+                    findings += findings_of_segmentation(drawn, name, state="reference")
+                else:
+                    finding = mrml.finding_from_roi(node, (name,))
+                    findings.append(dataclasses.replace(finding, label=name, score=None, state="reference"))
+            yield mrml.image_from_node(volumeNode), FindingReference(classes, tuple(findings))
 
     write_detection_cases(cases(), folder)
 

@@ -75,8 +75,8 @@ def _hint(task: str, source: str) -> str:
             "class where there are several; or COCO annotations (.json)."
         ),
         (DETECTION, SCENE): _(
-            "Draw an ROI round each finding. A row without ROI says that there is none in the volume. They are written "
-            "without patients' names."
+            "Draw an ROI round each finding, or choose a segmentation: each part of it is a finding. A row with "
+            "neither says that there is none in the volume. They are written without patients' names."
         ),
     }.get((task, source), "")
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from ..errors import InputError
 from ..image import affine_of
-from ..results import Finding, FindingMask
+from ..results import Finding, FindingMask, Segmentation
 
 #: Grids whose voxels lie no further than this part of a voxel apart are one.
 _SAME_GRID = 0.01
@@ -72,6 +73,20 @@ def finding_of_mask(values: np.ndarray, affine: np.ndarray, label: str, **about:
     mask = FindingMask(*cropped(values, affine))
     about.setdefault("measured_diameter_mm", equivalent_diameter(mask.values, mask.affine))
     return Finding(tuple((low + high) / 2), tuple(high - low), label, mask=mask, **about)
+
+
+def findings_of_segmentation(segmentation: Segmentation, label: str, **about: Any) -> tuple[Finding, ...]:
+    """Each part of each segment as a finding of one class, with its voxels; parts touch by faces, edges or corners.
+
+    about: further fields of ``results.Finding``.
+    """
+    labels, findings = np.asarray(segmentation.labels), []
+    for segment in segmentation.segments:
+        parts, count = ndimage.label(labels == segment.value, structure=np.ones((3, 3, 3)))
+        findings += [
+            finding_of_mask(parts == number, segmentation.affine, label, **about) for number in range(1, count + 1)
+        ]
+    return tuple(findings)
 
 
 def instances_of(findings: Sequence[Finding], image: Any) -> np.ndarray:

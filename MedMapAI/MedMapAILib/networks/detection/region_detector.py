@@ -27,8 +27,6 @@ _BINS, _HIDDEN = 5, 4
 _POINTS = 1
 #: Regions an image that the head learns from, at most a quarter of them objects, as in the paper.
 _SAMPLES, _POSITIVE = 128, 0.25
-#: The others are drawn from so many times as many, those that look most like objects.
-_POOL = 1
 #: Copies of each object's box that are learned from as well, and how much they are pushed and stretched, in sides:
 #: a little, for what is still the object, and much, for what holds it but is not its box.
 _COPIES, _PUSHES = 8, (0.15, 0.6)
@@ -161,9 +159,9 @@ def _learned(regions: Tensor, target: dict[str, Tensor]) -> Samples:
     if len(target["ignored"]):
         unclear = (geometry.iou(boxes, target["ignored"]) >= _IGNORED_IOU).any(dim=1)
         unclear |= (geometry.covered(boxes, target["ignored"]) >= _IGNORED_PART).any(dim=1)
-    # What is near objects comes first, and the proposals by falling score.
+    # What is near objects comes first, and the proposals by falling score: the hardest, always.
     rank = -torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
-    chosen = balanced_sample(positive, ~positive & ~unclear, rank, count=_SAMPLES, most_positive=_POSITIVE, pool=_POOL)
+    chosen = balanced_sample(positive, ~positive & ~unclear, rank, count=_SAMPLES, most_positive=_POSITIVE, pool=1)
     return Samples(boxes[chosen], torch.where(positive, rows, -1)[chosen])
 
 
