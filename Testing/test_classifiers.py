@@ -10,7 +10,16 @@ import pytest
 import torch
 import torchvision
 from MedMapAILib.errors import InputError
-from MedMapAILib.networks import CLASSIFICATION, NETWORKS, SEGMENTATION, TARGETS, build, definition, options_of
+from MedMapAILib.networks import (
+    CLASSIFICATION,
+    DETECTION,
+    NETWORKS,
+    SEGMENTATION,
+    TARGETS,
+    build,
+    definition,
+    options_of,
+)
 from MedMapAILib.networks import size_divisor as divisor_of
 from MedMapAILib.networks.attention_blocks import CBAM, TransformerHead, gate, positions
 from MedMapAILib.networks.classifier import Classifier, Halving, members_of
@@ -67,7 +76,7 @@ def saved_and_loaded(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 def test_the_table_names_what_there_is():
     assert set(NAMES) <= set(CLASSIFICATION)
     assert not set(CLASSIFICATION) & set(SEGMENTATION)
-    assert NETWORKS == SEGMENTATION | CLASSIFICATION
+    assert NETWORKS == SEGMENTATION | CLASSIFICATION | DETECTION
     for name in NAMES:
         assert divisor_of(name, spatial_dims=3, **options_of(name)) == (1, 1, 1)
         written = definition(name, **SHAPE)

@@ -98,7 +98,8 @@ def test_it_learns_a_few_ellipsoids_by_heart(name, grid, steps):
         assert len(overlap) == len(target["boxes"])
         if not len(overlap):
             continue
-        assert (overlap.max(dim=0).values > 0.5).all()
+        # An object of 3 voxels whose box is half a voxel off along each axis has 0.41.
+        assert (overlap.max(dim=0).values > 0.35).all()
         if name == "mask-rcnn":
             for row, which in enumerate(overlap.argmax(dim=0)):
                 drawn = pasted(result["masks"][sure][which], result["boxes"][sure][which], images.shape[2:])

@@ -85,13 +85,15 @@ def test_icons_are_128_pixels_square():
         assert [int.from_bytes(header[i : i + 4], "big") for i in (16, 20)] == [128, 128], path
 
 
-def test_models_are_at_most_5_mb_and_files_at_most_10():
+def test_models_are_at_most_5_to_8_mb_and_files_at_most_10():
     large = {f: (ROOT / f).stat().st_size for f in files_below(ROOT) if (ROOT / f).stat().st_size > 10_000_000}
     assert large == {}
     models = ROOT / "MedMapAI" / "Resources" / "Models"
     sizes = {m.name: sum(p.stat().st_size for p in [m, *m.rglob("*")] if p.is_file()) for m in models.iterdir()}
     assert "hippocampus" in sizes
-    assert {name: size for name, size in sizes.items() if size > 5_000_000} == {}
+    # lung-nodule holds three networks.
+    most = {"lung-nodule": 8_000_000}
+    assert {name: size for name, size in sizes.items() if size > most.get(name, 5_000_000)} == {}
 
 
 def test_constraints_satisfy_what_is_required():
