@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .datasets import Case, Dataset
+from .datasets.finding_statistics import finding_statistics
 from .datasets.fingerprint import HIGHEST_AIR, LOWEST_CT
 from .datasets.loading import load_case
 from .errors import InputError
@@ -38,10 +39,10 @@ def make_detection_plan(
     value, and where no training scan has a finding.
     """
     changes = checked_fields(dict(changes or {}), "section [plan]")
-    findings = [finding for case in cases for finding in case.findings or ()]
-    if not findings:
+    statistics = finding_statistics(dataset, cases)
+    if not statistics.count:
         raise InputError(f"No scan of the training part of {dataset.name} has a finding; there is nothing to learn.")
-    diameters = np.array([np.prod(finding.size) ** (1 / 3) for finding in findings])
+    diameters = np.prod(statistics.sizes, axis=1) ** (1 / 3)
     sizes, spacings, lowest = [], [], []
     chosen = cases[:: max(1, -(-len(cases) // _MEASURED))]
     for number, case in enumerate(chosen):
@@ -72,7 +73,7 @@ def make_detection_plan(
     extent = np.maximum(1, np.round(size * spacing / used)).astype(int)
     patch = decided("patch", _patch(extent, used, flat), "As much of a scan as trains in 8 GB, cubic in mm.")
     axes = [axis for axis in range(3) if patch[axis] > 1]
-    sides = np.array([finding.size for finding in findings])[:, axes] / used[axes]
+    sides = statistics.sizes[:, axes] / used[axes]
     is_ct = float(np.mean([LOWEST_CT <= low <= HIGHEST_AIR for low in lowest])) >= 0.5
     plan = Plan(
         spacing=grid_spacing,
@@ -94,7 +95,7 @@ def make_detection_plan(
         measured={
             "data set": dataset.name,
             "scans": len(cases),
-            "findings": len(findings),
+            "findings": statistics.count,
             "diameter in mm, percentiles 5, 50, 95": [
                 round(float(p), 2) for p in np.percentile(diameters, [5, 50, 95])
             ],

@@ -47,10 +47,10 @@ _CLASSIFICATION: dict[str, tuple[str, dict[str, Any]]] = {
     "unet-encoder": ("encoder_classifier", {}),
 }
 _DETECTION: dict[str, tuple[str, dict[str, Any]]] = {
-    "retinanet": ("detection.retinanet", {}),
+    "retinanet": ("detection.detectors", {"family": "retinanet"}),
     "fast-rcnn": ("detection.fast_rcnn", {}),
-    "faster-rcnn": ("detection.faster_rcnn", {}),
-    "mask-rcnn": ("detection.mask_rcnn", {}),
+    "faster-rcnn": ("detection.detectors", {"family": "faster_rcnn"}),
+    "mask-rcnn": ("detection.detectors", {"family": "mask_rcnn"}),
 }
 _FILES = _SEGMENTATION | _CLASSIFICATION | _DETECTION
 

@@ -219,10 +219,11 @@ class DetectionTask:
 
     def details(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, Any]:
         """The classes, the operating point and "curves", which ``figures.draw_curves`` draws."""
-        report = self._report(rows, patients)
+        # The intervals are summarize's; they take most of the time.
+        report = self._report(rows, patients, resamples=1)
         return {"kind": "detection", **{key: value for key, value in report.items() if key not in ("summary", "cases")}}
 
-    def _report(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, Any]:
+    def _report(self, rows: list[dict[str, Any]], patients: list[str], **ways: Any) -> dict[str, Any]:
         names = self.classes.names
         results = [result_of_row(row, names) for row in rows]
         references = [
@@ -231,7 +232,7 @@ class DetectionTask:
             )
             for row in rows
         ]
-        return detection_report(results, references, patients)
+        return detection_report(results, references, patients, **ways)
 
 
 def result_of_row(row: dict[str, Any], classes: tuple[str, ...]) -> Detections:

@@ -15,6 +15,7 @@ from ..bundle import load_bundle, write_bundle
 from ..class_plan import make_class_plan
 from ..datasets import Case, Dataset, open_dataset
 from ..datasets.duplicates import content_hash
+from ..datasets.finding_statistics import finding_statistics
 from ..datasets.findings_table import write_luna16_submission
 from ..datasets.fingerprint import fingerprint
 from ..datasets.loading import load_cases
@@ -159,11 +160,10 @@ def train(
 
 def _synthetic(dataset: Dataset) -> list[str]:
     """One sentence where findings of a data set were put into its scans, for the card."""
-    findings = [finding for case in dataset.cases for finding in case.findings or ()]
-    put_in = sum(finding.synthetic for finding in findings)
-    if not put_in:
+    found = finding_statistics(dataset)
+    if not found.synthetic:
         return []
-    return [f"{put_in} of the {len(findings)} findings are synthetic: they were put into the scans."]
+    return [f"{found.synthetic} of the {found.count} findings are synthetic: they were put into the scans."]
 
 
 def _transfer(
