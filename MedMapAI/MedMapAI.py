@@ -9,8 +9,12 @@ import slicer
 import vtk
 from MedMapAIQt.error_dialog import show_error
 from MedMapAIQt.finding_review import FindingReview
+from MedMapAIQt.image_comparison import ImageComparison
+from MedMapAIQt.measurement_run import MeasurementRun
+from MedMapAIQt.measurement_section import MeasurementSection
 from MedMapAIQt.module_logic import ModuleLogic
 from MedMapAIQt.module_panel import ModulePanel
+from MedMapAIQt.reading_panel import ReadingPanel
 from MedMapAIQt.result_view import ResultView
 from MedMapAIQt.saliency_view import fade_saliency, show_saliency
 from MedMapAIQt.scene_run import SceneRun, saliency_node
@@ -45,8 +49,9 @@ class MedMapAI(ScriptedLoadableModule):
         parent.contributors = ["MedMapAI developers"]
         parent.helpText = _(
             "Applies a trained model to an image: it gives segments and their volumes, classes, their probabilities "
-            "and where the network looked, or findings, each in a box that you can review. Models are trained with the "
-            "module MedMapAI Training, or added from a MONAI bundle that MedMapAI made.<br><b>Research use only; not a "
+            "and where the network looked, findings, each in a box that you can review, or a better image. Sinograms "
+            "and k-space in files become volumes. Models are trained with the module MedMapAI Training, or added from "
+            "a MONAI bundle that MedMapAI made.<br><b>Research use only; not a "
             "medical device.</b>"
         )
         parent.acknowledgementText = _("Built on 3D Slicer, PyTorch and MONAI.")
@@ -58,6 +63,7 @@ class MedMapAIParameterNode:
     modelName: str = ""
     roi: vtkMRMLMarkupsROINode
     reference: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLSegmentationNode, None]  # noqa: UP007 - Slicer knows no X | Y
+    referenceVolume: vtkMRMLScalarVolumeNode
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
     precision: Annotated[str, Choice(["auto", "fp32", "bf16"])] = "auto"
     mirroring: Annotated[str, Choice(MIRRORING)] = MIRRORING[0]
@@ -65,6 +71,13 @@ class MedMapAIParameterNode:
     saliencyOpacity: Annotated[float, WithinRange(0.0, 1.0), SingleStep(0.05)] = 0.5
     outputSegmentation: vtkMRMLSegmentationNode
     outputTable: vtkMRMLTableNode
+    outputVolume: vtkMRMLScalarVolumeNode
+    measurementFile: str = ""
+    geometryFile: str = ""
+    measurementMethod: str = ""
+    measurementOptions: str = ""
+    measurementReference: vtkMRMLScalarVolumeNode
+    measurementOutput: vtkMRMLScalarVolumeNode
 
 
 class MedMapAIWidget(ModulePanel):
@@ -83,13 +96,20 @@ class MedMapAIWidget(ModulePanel):
             self.ui.inputSelector,
             self.ui.roiSelector,
             self.ui.referenceSelector,
+            self.ui.referenceVolumeSelector,
             self.ui.outputSelector,
+            self.ui.volumeSelector,
             self.ui.tableSelector,
         ):
             selector.setMRMLScene(slicer.mrmlScene)
         self.resultView = ResultView(self.ui)
         self.findingReview = FindingReview(
             self.ui.findingsContainer, self.resourcePath("UI/FindingReview.ui"), lambda text: self.say(text, keep=True)
+        )
+        self.comparison = ImageComparison(self.ui.comparisonContainer, self.resourcePath("UI/ImageComparison.ui"))
+        self.measurements = MeasurementSection(self)
+        self.readingPanel = ReadingPanel(
+            self.ui.readingSection, self.resourcePath("UI/ReadingPanel.ui"), lambda text: self.say(text, keep=True)
         )
         self.ui.modelSelector.currentIndexChanged.connect(self.onModelChanged)
         self.addModelMenu = qt.QMenu(self.ui.addModelButton)
@@ -113,12 +133,17 @@ class MedMapAIWidget(ModulePanel):
         ModulePanel.enter(self)
 
     def cleanup(self):
+        self.readingPanel.forget()
         self.findingReview.forget()
+        self.comparison.forget()
+        self.measurements.forget()
         ModulePanel.cleanup(self)
 
     def onSceneStartClose(self, caller, event):
         self.logic.cancelRun()
+        self.readingPanel.forget()
         self.findingReview.forget()
+        self.measurements.forget()
         ModulePanel.onSceneStartClose(self, caller, event)
         self.ui.show3DButton.setSegmentationNode(None)
         self._showReport(None)
@@ -127,6 +152,10 @@ class MedMapAIWidget(ModulePanel):
         ModulePanel.initializeParameterNode(self)
         if not self._parameterNode.inputVolume:
             self._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+
+    def setParameterNode(self, parameterNode):
+        self.measurements.connect(parameterNode)
+        ModulePanel.setParameterNode(self, parameterNode)
 
     # -- models -----------------------------------------------------------------------------------------------------
 
@@ -141,6 +170,11 @@ class MedMapAIWidget(ModulePanel):
             selector.addItem(model.title, model.name)
         selector.blockSignals(wasBlocked)
         self.onParametersModified()
+
+    def measurementModels(self):
+        """The models (BundleInfo) that make images of measurements."""
+        models = self._models.values()
+        return [model for model in models if model.images is not None and model.images.domain == "measurement"]
 
     def onModelChanged(self, index=-1):
         if self._parameterNode:
@@ -189,7 +223,17 @@ class MedMapAIWidget(ModulePanel):
         if parameters.modelName not in self._models:
             return _("Choose a model.")
         model = self._models[parameters.modelName]
-        if model.task == "classification":
+        if model.task == "generation":
+            return _("This model makes new images for trainings: use it with the command medmapai generate.")
+        if model.task == "reconstruction":
+            if model.images is not None and model.images.domain == "measurement":
+                return _("This model makes images of measurements: use it in the section Reconstruct a measurement.")
+            if parameters.outputVolume and parameters.outputVolume in (
+                parameters.inputVolume,
+                parameters.referenceVolume,
+            ):
+                return _("The output would replace the input or the reference: choose another output volume.")
+        elif model.task == "classification":
             if parameters.saliency == "attention" and not self.logic.hasAttentionMap(model):
                 return _("This model has no attention map: choose another saliency map.")
         elif (
@@ -218,9 +262,10 @@ class MedMapAIWidget(ModulePanel):
         self.resultView.showTask(model.task if model is not None else "segmentation")
         self._showSaliency()
         self._showFindings()
+        self.measurements.update()
         if not self._running:
             reason = self.whyNot()
-            self.ui.applyButton.enabled = not reason
+            self.ui.applyButton.enabled = not reason and not self.logic.running
             self.ui.applyButton.toolTip = reason or _("Run the model on the input volume.")
             self.sayWhyNot(reason)
 
@@ -244,12 +289,16 @@ class MedMapAIWidget(ModulePanel):
         parameters = self._parameterNode
         if parameters is None or self.whyNot() or self._modelsProblem:
             return self.whyNot() or self._modelsProblem
+        reference, output = {
+            "segmentation": (parameters.reference, parameters.outputSegmentation),
+            "reconstruction": (parameters.referenceVolume, parameters.outputVolume),
+        }.get(self._task(), (None, parameters.outputTable))
         self.logic.startRun(
             parameters.inputVolume,
             parameters.modelName,
             roiNode=parameters.roi,
-            referenceNode=parameters.reference if self._task() == "segmentation" else None,
-            outputNode=parameters.outputSegmentation if self._task() == "segmentation" else parameters.outputTable,
+            referenceNode=reference,
+            outputNode=output,
             device=parameters.device,
             precision=parameters.precision,
             mirror=None if parameters.mirroring == MIRRORING[0] else False,
@@ -284,6 +333,9 @@ class MedMapAIWidget(ModulePanel):
             parameters.outputTable = node
             if saliency_node(node) is not None:
                 show_saliency(parameters.inputVolume, saliency_node(node), parameters.saliencyOpacity)
+        elif self.logic.report.reconstruction is not None:
+            parameters.outputVolume = node
+            self.comparison.show(parameters.inputVolume, node, self.logic.report)
         else:
             parameters.outputSegmentation = node
             self.ui.show3DButton.setSegmentationNode(node)
@@ -321,6 +373,8 @@ class MedMapAIWidget(ModulePanel):
 
     def _showReport(self, report):
         self.resultView.show(report)
+        if report is None or report.reconstruction is None:
+            self.comparison.forget()
         self._showSaliency()
         self._showFindings()
 
@@ -352,7 +406,8 @@ class MedMapAILogic(ModuleLogic):
     """Runs models; needs neither panel nor main window.
 
     ``MedMapAILogic().run(volumeNode, "hippocampus")`` gives a segmentation node; a model that classifies or detects
-    gives a table node. ``startRun`` does it in another process and returns at once.
+    gives a table node, one that makes images a volume node. ``startRun`` does it in another process and returns at
+    once; ``startReconstruction`` makes volume nodes of measurements.
     """
 
     parameterNodeClass = MedMapAIParameterNode
@@ -449,6 +504,41 @@ class MedMapAILogic(ModuleLogic):
             self._run = None
             raise
 
+    def startReconstruction(
+        self,
+        measurement,
+        method,
+        geometry=None,
+        options=None,
+        referenceNode=None,
+        outputNode=None,
+        device="auto",
+        onEvent=None,
+        onFinished=None,
+        onFailure=None,
+    ):
+        """Make a volume node of a measurement in the worker process; returns when it has begun.
+
+        measurement, geometry: paths of files. method: of MedMapAILib.measurements.methods, or a model made for
+        measurements. options: of the method. referenceNode: volume node of the same voxels to score it against. The
+        rest as for ``startRun``. Raises InputError, or RunError when a run is on already.
+        """
+        from MedMapAILib.errors import RunError
+
+        if self.running:
+            raise RunError(_("A model is running already; wait for it or cancel it."))
+        run = MeasurementRun(measurement, method, geometry, options, referenceNode, outputNode)
+        run.onEvent, run.onFinished, run.onFailure = onEvent, onFinished, onFailure
+        request = dataclasses.replace(run.request, device=device)
+        self._run = run
+        try:
+            self.worker.reconstruct(
+                request, on_event=self._onRunEvent, on_result=self._onRunResult, on_failure=self._onRunFailure
+            )
+        except BaseException:
+            self._run = None
+            raise
+
     def cancelRun(self):
         """Stop the run, if there is one; the scene stays as it was."""
         if self._run is not None:
@@ -521,11 +611,13 @@ class MedMapAILogic(ModuleLogic):
         progress=None,
         cancelled=None,
     ):
-        """Apply a model to a volume node. Returns the segmentation node, or the table node of a classification or of
-        findings (``mrml.findings_folder`` has their ROI nodes); ``self.report`` says what was found.
+        """Apply a model to a volume node. Returns the segmentation node, the table node of a classification or of
+        findings (``mrml.findings_folder`` has their ROI nodes), or the volume node of an image that was made;
+        ``self.report`` says what was found.
 
         modelName: a name from ``models()``, or the path of a bundle. roiNode: run in this box only. referenceNode:
-        label map or segmentation to score the result against, or of findings the table node of others. outputNode:
+        label map or segmentation to score the result against, of findings the table node of others, of an image a
+        volume node of the same voxels. outputNode:
         filled anew; without one a node is made. device: auto, cpu or cuda. precision: auto, fp32 or bf16. mirror: False
         for no test-time mirroring, None as the model says. saliency: method by which a classifier shows where it
         looked, or None; the map's node is ``MedMapAIQt.scene_run.saliency_node`` of the table node. assumeHounsfield:
@@ -536,6 +628,7 @@ class MedMapAILogic(ModuleLogic):
         from MedMapAILib.errors import Cancelled
         from MedMapAILib.image import make_image
         from MedMapAILib.inference.report import RunReport
+        from MedMapAILib.inference.scoring import score
 
         run = SceneRun(volumeNode, modelName, roiNode, referenceNode, outputNode, saliency)
         predictor = self._predictor(run.model.path, device, precision, mirror)
@@ -552,7 +645,7 @@ class MedMapAILogic(ModuleLogic):
         result = predictor.predict(image, roi=run.roi, progress=progress, cancelled=stop, **options)
         if stop():
             raise Cancelled
-        scores = predictor.task.evaluate(result, run.reference) if run.reference is not None else None
+        scores = score(predictor.task, result, run.reference, image, run.roi)
         node, result = run.place(result)
         self.report = RunReport(run.model.name, result, predictor.device_description, predictor.seconds, scores)
         return node
@@ -588,6 +681,8 @@ class MedMapAILogic(ModuleLogic):
         """A table node with the volumes, and the scores, of the last run."""
         from MedMapAILib import mrml
 
+        if self.report.reconstruction is not None:
+            return mrml.node_from_scores(self.report.rows, name=f"{self.report.model} scores")
         node = mrml.node_from_volumes_table(self.report.segmentation, name=f"{self.report.model} volumes")
         if self.report.scores is not None:
             column = vtk.vtkDoubleArray()

@@ -68,7 +68,7 @@ def test_detections_come_out_as_they_went_in():
     assert (back.result.classes, back.result.threshold, back.result.notes) == (
         result.classes, result.threshold, result.notes,
     )  # fmt: skip
-    assert back.scores == scores and back.model == "lung-nodule" and PROTOCOL == 3
+    assert back.scores == scores and back.model == "lung-nodule" and PROTOCOL == 4
     assert back.detections is not None and back.classification is None and back.segmentation is None
 
 

@@ -21,7 +21,7 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from .errors import InputError
 from .files import atomic_folder
 from .networks import build, definition, size_divisor
 from .plan import Plan, plan_from_dict, plan_to_dict
-from .results import Classes, FindingClasses, Segment
+from .results import Classes, FindingClasses, ImageKind, Segment
 
 if TYPE_CHECKING:
     # Models are listed without torch, which takes seconds to import and may not be installed yet.
@@ -69,15 +69,19 @@ class BundleInfo:
     classes: Classes | None = None
     #: What a detection finds; None for another task.
     findings: FindingClasses | None = None
+    #: What images a reconstruction makes; None for another task.
+    images: ImageKind | None = None
 
     @property
-    def answers(self) -> tuple[Segment, ...] | Classes | FindingClasses:
+    def answers(self) -> tuple[Segment, ...] | Classes | FindingClasses | ImageKind:
         """What its task is built with."""
-        return self.classes or self.findings or self.segments
+        return self.classes or self.findings or self.images or self.segments
 
     @property
     def answer_names(self) -> tuple[str, ...]:
-        """Names of what it finds or tells apart."""
+        """Names of what it finds or tells apart; of a reconstruction that it makes an image."""
+        if self.images is not None:
+            return ("image",)
         named = self.classes or self.findings
         return tuple(s.name for s in self.segments) if named is None else named.names
 
@@ -210,7 +214,7 @@ def write_bundle(
     network_settings: dict[str, Any],
     plan: Plan,
     task: str,
-    answers: tuple[Segment, ...] | Classes | FindingClasses,
+    answers: tuple[Segment, ...] | Classes | FindingClasses | ImageKind,
     model: dict[str, Any],
     inference: dict[str, Any],
     train: dict[str, Any],
@@ -221,8 +225,8 @@ def write_bundle(
 ) -> None:
     """Write a model as a MONAI Bundle folder; an older one of that name is replaced only by a whole new one.
 
-    network: trained. network_settings: as ``Bundle.network``. answers: segments, classes or classes of findings. model:
-    section [model] of the training configuration. stages: bundle folders of classifiers that the bundle shall hold.
+    network: trained. network_settings: as ``Bundle.network``. answers: segments, classes, classes of findings, or the
+    kind of images. model: section [model] of the training configuration. stages: bundle folders of classifiers that the bundle shall hold.
     """
     import torch
 
@@ -241,8 +245,11 @@ def write_bundle(
             weights[key] = converted[value.data_ptr()]
     classes = answers if isinstance(answers, Classes) else None
     findings = answers if isinstance(answers, FindingClasses) else None
-    segments = () if classes or findings else answers
-    if classes or findings:
+    images = answers if isinstance(answers, ImageKind) else None
+    segments = () if classes or findings or images else answers
+    if images:
+        labels = {"0": f"image in {images.unit}" if images.unit else "image"}
+    elif classes or findings:
         labels = {str(n): name for n, name in enumerate((classes or findings).names)}
     else:
         labels = {"0": "background"} | {str(n): s.name for n, s in enumerate(segments, start=1)}
@@ -279,7 +286,7 @@ def write_bundle(
             },
             "outputs": {
                 "pred": {
-                    "type": "probabilities" if classes else "object" if findings else "image",
+                    "type": "probabilities" if classes and task != "generation" else "object" if findings else "image",
                     "format": task,
                     "num_channels": network_settings["out_channels"],
                     "spatial_shape": [1] if classes else list(plan.patch),
@@ -303,6 +310,7 @@ def write_bundle(
             ],
             "classes": classes and {"names": list(classes.names), "kind": classes.kind},
             "findings": findings and list(findings.names),
+            "images": images and json.loads(json.dumps(asdict(images))),
             "metrics": metrics,
         },
     }
@@ -364,7 +372,7 @@ def _network(plan: Plan, settings: dict[str, Any]) -> torch.nn.Module:
 
 def _inferer(plan: Plan, inference: dict[str, Any]) -> dict[str, Any]:
     """How MONAI runs the network: at once, or in windows."""
-    if plan.framing != "windows" or plan.anchors:
+    if plan.framing != "windows" or plan.anchors or inference.get("domain") == "measurement":
         # Boxes of windows cannot be blended as values are; see inference.box_windows.
         return {"_target_": "SimpleInferer"}
     return {
@@ -405,6 +413,7 @@ def _info(files: _Files) -> BundleInfo:
             metadata=metadata,
             classes=_classes(ours.get("classes")),
             findings=FindingClasses(tuple(ours["findings"])) if ours.get("findings") else None,
+            images=_images(ours.get("images")),
         )
     except (KeyError, TypeError) as error:
         raise InputError(f"{files.path}/{_METADATA} lacks {error}; get the bundle again from where it came.") from None
@@ -412,6 +421,10 @@ def _info(files: _Files) -> BundleInfo:
 
 def _classes(about: dict[str, Any] | None) -> Classes | None:
     return None if about is None else Classes(tuple(about["names"]), about["kind"])
+
+
+def _images(about: dict[str, Any] | None) -> ImageKind | None:
+    return None if about is None else ImageKind(**{**about, "window": tuple(about["window"])})
 
 
 class _Files:

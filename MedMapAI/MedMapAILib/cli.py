@@ -23,11 +23,14 @@ from typing import Any, NoReturn
 from . import __version__
 from .errors import Cancelled, InputError, NotHounsfield, RunError
 from .froc_command import add_froc
+from .generate_command import add_generate
+from .reconstruct_command import add_reconstruct
+from .simulate_command import add_simulate
 from .terminal import ProgressBar
 from .transplant_command import add_transplant
 
 #: Of a model's held-out metrics those that a list has room for.
-_SHOWN = ("dice", "iou", "hd95_mm", "auc", "accuracy", "balanced_accuracy", "froc", "recall", "precision")
+_SHOWN = ("dice", "iou", "hd95_mm", "auc", "accuracy", "balanced_accuracy", "froc", "recall", "precision", "psnr_db", "ssim")
 RESEARCH_ONLY = "Research use only; not a medical device."
 
 
@@ -85,13 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OUTPUT",
         type=Path,
         help="what to write: .seg.nrrd, .nrrd, .nii.gz, .mha for a segmentation; .csv, .json for a classification; "
-        ".csv, .json, .mrk.json for a detection",
+        ".csv, .json, .mrk.json for a detection; .nii.gz, .nrrd, .mha for a reconstruction",
     )
     run.add_argument(
         "--reference",
         metavar="R",
         help="what to score the result against: a segmentation or label map; names of classes, separated by commas; a "
-        "file of findings",
+        "file of findings; a volume",
     )
     run.add_argument(
         "--saliency",
@@ -189,6 +192,9 @@ def _parser() -> argparse.ArgumentParser:
 
     add_froc(commands)
     add_transplant(commands)
+    add_generate(commands)
+    add_simulate(commands)
+    add_reconstruct(commands)
     return parser
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,29 @@ def draw_froc(report: Mapping[str, Any], path: str | Path, *, title: str = "") -
     figure = _froc(report)
     if figure is None:
         raise InputError("There is no FROC curve to draw: no scan holds a finding.")
+    _save(figure, Path(path), title)
+
+
+def draw_residuals(curves: Mapping[str, Sequence[float]], path: str | Path, *, title: str = "") -> None:
+    """Write the residuals |A x - y| / |y| of iterative reconstructions, name → one for each iteration, as one PNG.
+
+    Raises InputError when matplotlib is not installed, there is nothing to draw, or the file cannot be written.
+    """
+    _check_matplotlib()
+    if not any(len(values) for values in curves.values()):
+        raise InputError("There are no residuals to draw: the method does not iterate.")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.8, 4.2))
+    axes = figure.add_subplot()
+    for name, values, look in _styled(curves):
+        axes.plot(range(1, len(values) + 1), values, label=name, **look)
+    axes.set(xlabel="Iteration", ylabel="|A x − y| / |y|", yscale="log")
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    _legend(axes, {name: {} for name in curves}, "upper right")
     _save(figure, Path(path), title)
 
 

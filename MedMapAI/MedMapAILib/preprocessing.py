@@ -173,6 +173,22 @@ def normalize(array: np.ndarray, normalization: dict) -> np.ndarray:
     return np.stack(channels)
 
 
+def intensity_scale(array: np.ndarray, normalization: dict) -> tuple[float, float]:
+    """The (shift, scale) by which ``normalize`` brings the first channel of (C, I, J, K) to (value - shift) / scale.
+
+    Clipping is left out. What a network makes of an image is brought back to the image's unit with it.
+    """
+    kind = normalization["kind"]
+    if kind == "none":
+        return 0.0, 1.0
+    if kind in ("ct", "fixed"):
+        return float(normalization["mean"]), float(normalization["sd"])
+    channel = np.asarray(array[0], dtype=np.float32)
+    if kind == "percentile":
+        channel = np.clip(channel, *np.percentile(channel, [normalization["lower"], normalization["upper"]]))
+    return float(channel.mean(dtype=np.float64)), float(channel.std(dtype=np.float64)) or 1.0
+
+
 def to_model_grid(image: MetaTensor, plan: Plan) -> MetaTensor:
     """Normalize, reorder axes and resample an image for a model.
 
@@ -187,6 +203,15 @@ def to_model_grid(image: MetaTensor, plan: Plan) -> MetaTensor:
     target = model_grid(canonical, plan)
     fill = float(array.min()) if is_oblique(canonical) and plan.axes == "patient" else None
     return make_image(resample(array, canonical, target, plan.interpolation, fill), target.affine)
+
+
+def from_model_grid(array: np.ndarray, model: Grid, source: Grid) -> np.ndarray:
+    """Bring values (I', J', K') on the model grid of a volume back to its own voxels: float32 (I, J, K).
+
+    Linear interpolation, exact where axes only swap or flip; the border is repeated beyond the model grid.
+    """
+    there = resample(array[None], model, canonical_grid(source), "linear")
+    return reorient(there, inverse_orientation(canonical_orientation(source.affine)))[0]
 
 
 def labels_to_model_grid(labels: np.ndarray, affine: np.ndarray, plan: Plan) -> np.ndarray:

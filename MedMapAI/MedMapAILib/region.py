@@ -37,7 +37,7 @@ def crop_to_region(image: MetaTensor, region: str) -> MetaTensor:
     return make_image(image.numpy()[(slice(None), *slices)], affine)
 
 
-def check_values(image: MetaTensor, region: str) -> None:
+def check_values(image: MetaTensor, region: str = "lungs") -> None:
     """Raise NotHounsfield where a region is found by HU and the values of a whole scan (C, I, J, K) do not look like
     it, unless ``image.meta["assume_hounsfield"]`` says that they are."""
     if region == "all" or image.meta.get("assume_hounsfield"):

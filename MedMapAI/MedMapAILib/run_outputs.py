@@ -239,13 +239,98 @@ class DetectionOutput:
             print(f"{name.replace('_', ' ')}: {value:g}")
 
 
+class ReconstructionOutput:
+    """An image, as a volume file."""
+
+    def __init__(self, options: argparse.Namespace):
+        from .files import check_place
+        from .image import WRITABLE, ending_of
+
+        if options.saliency is not None:
+            raise InputError("--saliency is for models that classify; this one makes images.")
+        _refuse_proposals(options)
+        if ending_of(options.output) not in WRITABLE:
+            raise InputError(f"{options.output} must end in one of {', '.join(WRITABLE)}; rename it.")
+        check_place(options.output)
+        self._options = options
+
+    def wishes(self, bundle: Any) -> dict[str, Any]:
+        """What to ask of the predictor besides."""
+        if bundle.info.images.domain == "measurement":
+            raise InputError(
+                f"The model {bundle.info.name} makes images of measurements, not of images; use `medmapai reconstruct "
+                f"{bundle.info.name} MEASUREMENT OUT`."
+            )
+        return {}
+
+    def reference(self, bundle: Any, image: Any) -> Any:
+        """The image of --reference, on the grid of the image, or None."""
+        from .image import affine_of, check_same_geometry, read_image
+        from .results import ImageReference
+
+        self.wishes(bundle)
+        if self._options.reference is None:
+            return None
+        reference = read_image(self._options.reference)
+        check_same_geometry(image, reference, str(self._options.input), str(self._options.reference))
+        return ImageReference(reference.numpy()[0], affine_of(reference))
+
+    def found(self, result: Any) -> dict[str, Any]:
+        """The result in numbers, for the report."""
+        values = result.values
+        return {
+            "unit": result.unit,
+            "window": list(result.window) if result.window else None,
+            "mean": round(float(values.mean(dtype="float64")), 4),
+            "lowest": round(float(values.min()), 4),
+            "highest": round(float(values.max()), 4),
+        }
+
+    def write(self, result: Any, report: dict[str, Any]) -> None:
+        """Write the files that were asked for."""
+        from .image import make_image, write_image
+
+        write_image(make_image(result.values[None], result.affine), self._options.output)
+
+    def show(self, image: Any, result: Any) -> None:
+        """Write scene and picture."""
+        from . import mrml
+
+        with _scene(self._options, image) as (stem, volume, look):
+            node = mrml.node_from_reconstruction(result, name=f"{stem} reconstructed", referenceVolumeNode=volume)
+            look["volumeNode"] = node
+
+    def say(self, report: dict[str, Any]) -> None:
+        """Print the report for a person."""
+        unit = f" {report['unit']}" if report["unit"] else ""
+        print(f"values from {report['lowest']:g} to {report['highest']:g}{unit}, mean {report['mean']:g}{unit}")
+        for name, value in report.get("metrics", {}).items():
+            said = "not defined" if value is None else format(value, ".4g")
+            print(f"{name.replace('_', ' ')}: {said}")
+        if report.get("metrics") and report["window"]:
+            low, high = report["window"]
+            print(f"(over the window from {low:g} to {high:g}{unit})")
+
+
 def _refuse_proposals(options: argparse.Namespace) -> None:
     if options.proposals is not None:
         raise InputError("--proposals is for models that detect; leave it out.")
 
 
+def _refuse_generator(options: argparse.Namespace) -> Any:
+    raise InputError(
+        f"The model {options.model} makes images and looks at none; use `medmapai generate {options.model} OUT_DIR`."
+    )
+
+
 #: Task → what it takes, writes and says.
-OUTPUTS = {"segmentation": SegmentationOutput, "classification": ClassificationOutput, "detection": DetectionOutput}
+OUTPUTS = {
+    "segmentation": SegmentationOutput,
+    "classification": ClassificationOutput,
+    "detection": DetectionOutput,
+    "reconstruction": ReconstructionOutput,
+    "generation": _refuse_generator,
+}
 
 
 @contextlib.contextmanager

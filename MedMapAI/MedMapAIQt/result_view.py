@@ -1,6 +1,6 @@
 """The part of the panel that shows what a run found: segments with volumes, or classes with probabilities.
 
-Findings are shown by ``finding_review``.
+Findings are shown by ``finding_review``, images by ``image_comparison``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ class ResultView:
 
     def showTask(self, task: str) -> None:
         """Show the widgets that belong to a task: of the options, the output and the results."""
-        ui, segments = self._ui, task not in ("classification", "detection")
-        for widget in (ui.saliencySelector, ui.saliencySelectorLabel):
-            widget.visible = task == "classification"
-        for widget in (ui.tableSelector, ui.tableSelectorLabel):
-            widget.visible = not segments
-        for widget in (ui.referenceSelector, ui.referenceSelectorLabel, ui.outputSelector, ui.outputSelectorLabel):
-            widget.visible = segments
+        segments, images = task in ("segmentation", ""), task == "reconstruction"
+        for name, visible in {
+            "saliencySelector": task == "classification",
+            "tableSelector": task in ("classification", "detection"),
+            "referenceSelector": segments,
+            "outputSelector": segments,
+            "referenceVolumeSelector": images,
+            "volumeSelector": images,
+        }.items():
+            getattr(self._ui, name).visible = visible
+            getattr(self._ui, f"{name}Label").visible = visible
 
     def show(self, report: Any) -> None:
         """Show a RunReport, or nothing for None."""
@@ -38,9 +42,12 @@ class ResultView:
         segments = report.rows if segmented else ()
         fillResultsTable(ui.resultsTable, segments, scored=bool(segments) and report.scores is not None)
         fillClassesTable(ui.classesTable, report.rows if classification is not None else ())
-        ui.show3DButton.enabled = ui.tableButton.enabled = bool(segments)
-        for widget in (ui.resultsTable, ui.show3DButton, ui.tableButton):
+        scored = report is not None and report.reconstruction is not None and bool(report.rows)
+        ui.show3DButton.enabled = bool(segments)
+        ui.tableButton.enabled = bool(segments) or scored
+        for widget in (ui.resultsTable, ui.show3DButton):
             widget.visible = report is None or segmented
+        ui.tableButton.visible = report is None or segmented or scored
         ui.classesTable.visible = classification is not None
         self._say(ui.callLabel, self._call(classification) if classification is not None else "")
         self._say(ui.familiarityLabel, report.warning if report is not None else "")

@@ -15,8 +15,8 @@ class SceneRun:
     """A run that was asked for. Made before it, and asked to ``place`` the result after it.
 
     ``voxels``, ``affine``, ``notes``: see ``mrml.voxels_from_node``. ``roi``: center and size, RAS mm, or None.
-    ``model``: BundleInfo. ``reference``: Segmentation on the volume's grid, for a model that detects the
-    findings that a table node belongs to, or None. ``saliency``: by which method a
+    ``model``: BundleInfo. ``reference``: Segmentation on the volume's grid, for a model that detects the findings that
+    a table node belongs to, for one that makes images an ImageReference, or None. ``saliency``: by which method a
     classifier shows where it looked; None otherwise.
     Raises InputError for what the model cannot be run on; nothing is changed then.
     """
@@ -28,13 +28,16 @@ class SceneRun:
         from MedMapAILib.image import check_not_constant
 
         if referenceNode is not None and referenceNode == outputNode:
-            raise InputError(_("The output would replace the reference; choose another output segmentation."))
+            raise InputError(_("The output would replace the reference; choose another output."))
+        if outputNode is not None and outputNode == volumeNode:
+            raise InputError(_("The output would replace the input volume; choose another output."))
         self.voxels, self.affine, self.notes = mrml.voxels_from_node(volumeNode)
         check_not_constant(self.voxels, f"The volume {volumeNode.GetName()}")
         self.roi = mrml.roi_bounds(roiNode) if roiNode is not None else None
         self.model = read_info(modelName)
         self.classifies = self.model.task == "classification"
         self.detects = self.model.task == "detection"
+        self.reconstructs = self.model.task == "reconstruction"
         self.saliency = saliency if self.classifies else None
         self.reference = None
         if referenceNode is not None and self.detects:
@@ -45,12 +48,16 @@ class SceneRun:
                     )
                 )
             self.reference = mrml.reference_from_nodes(mrml.findings_folder(referenceNode))
+        elif referenceNode is not None and self.reconstructs:
+            self.reference = mrml.image_reference_from_node(referenceNode, volumeNode)
         elif referenceNode is not None and not self.classifies:
             self.reference = mrml.segmentation_from_node(referenceNode, volumeNode, self.model.segments)
-        inTable = self.classifies or self.detects
-        wanted = "vtkMRMLTableNode" if inTable else "vtkMRMLSegmentationNode"
+        wanted, kind = {
+            "classification": ("vtkMRMLTableNode", _("a table")),
+            "detection": ("vtkMRMLTableNode", _("a table")),
+            "reconstruction": ("vtkMRMLScalarVolumeNode", _("a volume")),
+        }.get(self.model.task, ("vtkMRMLSegmentationNode", _("a segmentation")))
         if outputNode is not None and not outputNode.IsA(wanted):
-            kind = _("a table") if inTable else _("a segmentation")
             raise InputError(
                 _("The result of {model} needs {kind} as output; {name} is none.").format(
                     model=self.model.name, kind=kind, name=outputNode.GetName()
@@ -67,8 +74,9 @@ class SceneRun:
 
         A segmentation becomes a segmentation node; a classification a table node, which refers to the volume node of
         its saliency map (``saliency_node``); findings a folder of ROI nodes with a table node, which is returned
-        (``mrml.findings_folder``). A volume that was moved takes the result along. Of one with another grid,
-        the result stays where the volume was in the world; an output node that was removed is replaced by a new one.
+        (``mrml.findings_folder``); an image that was made a volume node, in one step that can be undone. A volume that
+        was moved takes the result along. Of one with another grid, the result stays where the volume was in the world;
+        an output node that was removed is replaced by a new one.
         """
         from MedMapAILib import mrml
 
@@ -90,12 +98,22 @@ class SceneRun:
             return _place_findings(result, name, outputNode, where)
         if self.classifies:
             return _place_classification(result, name, outputNode, where), result
+        if self.reconstructs:
+            return place_image(result, name, outputNode, **where), result
         return mrml.node_from_segmentation(result, name=name, node=outputNode, **where), result
 
 
 def saliency_node(tableNode):
     """The volume node with the saliency map of a classification's table, or None."""
     return tableNode.GetNodeReference(SALIENCY_ROLE) if tableNode is not None else None
+
+
+def place_image(result, name, volumeNode=None, **where):
+    """The volume node of a Reconstruction, in one step that can be undone where Slicer's undo is on."""
+    from MedMapAILib import mrml
+
+    slicer.mrmlScene.SaveStateForUndo()
+    return mrml.node_from_reconstruction(result, name=name, node=volumeNode, **where)
 
 
 def _place_classification(result, name, tableNode, where):

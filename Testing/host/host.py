@@ -277,6 +277,7 @@ class Host:
             if isinstance(module, ScriptedModule):
                 self.closeModule(module._values["name"])
         self.closeScene()
+        self.application.layoutManager().forget_layouts()
         self.application.settings().clear()
         self._dialogs.reset()
         self._util.installed.clear()

@@ -158,9 +158,9 @@ class LayoutManager(QObject):
 
         self._app = slicer_app
         self._views: dict[str, object] = {}
-        self._plot = self._table = None
+        self._plot = self._table = self._logic = None
         self._scene = slicer.mrmlScene
-        self._layout = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+        self._layout = self._first = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
         from MedMapAILib.standalone_scene import vtk_quiet
 
         load_triton_first()
@@ -192,10 +192,10 @@ class LayoutManager(QObject):
         return self._views
 
     def sliceViewNames(self) -> list[str]:
-        return list(SLICES)
+        return [name for name in self._views if name != "1"]
 
     def sliceWidget(self, name: str):
-        return self._views.get(name) if name in SLICES else None
+        return self._views.get(name) if name != "1" else None
 
     def threeDWidget(self, index: int):
         return self._views["1"] if index == 0 else None
@@ -224,11 +224,52 @@ class LayoutManager(QObject):
     def setRenderPaused(self, _paused: bool) -> None:
         pass
 
+    def layoutLogic(self):
+        """Slicer's own, which makes the view nodes of a layout; made when it is first asked for."""
+        if self._logic is None:
+            import slicer
+
+            self._logic = slicer.vtkMRMLLayoutLogic()
+            self._logic.SetMRMLScene(self._scene)
+        return self._logic
+
     @Slot(int)
     def setLayout(self, layout: int) -> None:
         if layout != self._layout:
             self._layout = layout
+            if self._logic is not None:
+                self._logic.GetLayoutNode().SetViewArrangement(layout)
+                self._create_missing_views()
             self.layoutChanged.emit(layout)
+
+    def rows(self) -> list[list[str]] | None:
+        """Names of the slice views of a layout that a panel made (its number is above Slicer's own), row by row; else
+        None."""
+        if self._logic is None or self._layout < 100:
+            return None
+        from xml.etree import ElementTree
+
+        root = ElementTree.fromstring(self._logic.GetLayoutNode().GetLayoutDescription(self._layout))
+        rows = [root] if root.get("type") == "horizontal" else root.findall("item")
+        return [[view.get("singletontag") for view in row.iter("view")] for row in rows]
+
+    def _create_missing_views(self) -> None:
+        from trame_slicer.views import ViewLayoutDefinition
+
+        for name in [name for row in self.rows() or [] for name in row if name not in self._views]:
+            view = self._app.view_manager.create_view(ViewLayoutDefinition.slice_view("Axial", label=name))
+            view.set_render_blocked(True)
+            view.render_window().SetSize(500, 400)
+            self._views[name] = SliceWidget(view)
+            self._views[name].sliceLogic().ResizeSliceNode(500, 400)
+
+    def forget_layouts(self) -> None:
+        """Between tests: Slicer's first layout and the views it has."""
+        self.setLayout(self._first)
+        for name in [name for name in self._views if name not in (*SLICES, "1")]:
+            node = self._views.pop(name).mrmlSliceNode()
+            self._app.view_manager.remove_view(name)
+            self._scene.RemoveNode(node)
 
     def _is_one_of(self, *names: str) -> bool:
         import slicer

@@ -91,7 +91,7 @@ class ViewFrame(QWidget):
 
     def __init__(self, name: str, label: str, color: str, parent=None):
         super().__init__(parent)
-        self._name = name
+        self._name, self._first_label = name, label
         bar = QWidget(self)
         bar.setAutoFillBackground(True)
         palette = bar.palette()
@@ -101,7 +101,8 @@ class ViewFrame(QWidget):
         bar.setFixedHeight(26)
         row = QHBoxLayout(bar)
         row.setContentsMargins(8, 0, 8, 0)
-        row.addWidget(QLabel(f"<b>{label}</b>"))
+        self._label = QLabel(f"<b>{label}</b>")
+        row.addWidget(self._label)
         self._slider = QSlider(Qt.Orientation.Horizontal)
         self._offset = QLabel()
         if name != "1":
@@ -123,6 +124,7 @@ class ViewFrame(QWidget):
         image = view.image(*self.picture_size())
         self._picture.setPixmap(QPixmap.fromImage(image))
         if self._name != "1":
+            self._label.setText(f"<b>{view.mrmlSliceNode().GetLayoutLabel() or self._first_label}</b>")
             logic = view.sliceLogic()
             bounds, resolution = [0.0, 0.0], _mutable_double()
             logic.GetSliceOffsetRangeResolution(bounds, resolution)
@@ -191,7 +193,7 @@ class MainWindow(QMainWindow):
             frame = ViewFrame(name, label, color)
             self._frames[name] = frame
             grid.addWidget(frame, row, place)
-        self._grid = grid
+        self._grid, self._rows = grid, None
         central = QWidget()
         whole = QHBoxLayout(central)
         whole.setContentsMargins(0, 0, 0, 0)
@@ -230,18 +232,38 @@ class MainWindow(QMainWindow):
 
     def draw_views(self, layout_manager) -> None:
         """Bring the pictures of the views up to date."""
-        plot = layout_manager.plotWidget(0)
-        top_right = self._grid.itemAtPosition(0, 1).widget()
+        self._arrange(layout_manager)
+        plot = layout_manager.plotWidget(0) if self._rows is None else None
+        top_right = self._grid.itemAtPosition(0, 1).widget() if self._rows is None else None
         wanted = plot if plot is not None else self._frames["1"]
-        if top_right is not wanted:
+        if top_right is not None and top_right is not wanted:
             self._grid.removeWidget(top_right)
             top_right.hide()
             self._grid.addWidget(wanted, 0, 1)
             wanted.show()
             self._grid.activate()
         for name, view in layout_manager.views().items():
-            if not self._frames[name].isHidden():
+            if name in self._frames and not self._frames[name].isHidden():
                 self._frames[name].draw(view)
+
+    def _arrange(self, layout_manager) -> None:
+        """Put the views where the layout has them: two rows of two, or as a panel wishes."""
+        rows = layout_manager.rows()
+        if rows == self._rows:
+            return
+        self._rows = rows
+        for frame in self._frames.values():
+            self._grid.removeWidget(frame)
+            frame.hide()
+        for name in [name for row in rows or () for name in row if name not in self._frames]:
+            self._frames[name] = ViewFrame(name, name, "#c0c0c0")
+        places = [(name, row, place) for name, _label, _color, row, place in VIEWS]
+        if rows is not None:
+            places = [(name, row, place) for row, names in enumerate(rows) for place, name in enumerate(names)]
+        for name, row, place in places:
+            self._grid.addWidget(self._frames[name], row, place)
+            self._frames[name].show()
+        self._grid.activate()
 
     def say_in_views(self, text: str) -> None:
         for frame in self._frames.values():

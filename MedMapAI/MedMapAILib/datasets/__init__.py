@@ -25,6 +25,9 @@ DATASETS = {
     "coco": ("coco", "open_coco"),
     "nndetection": ("nndetection", "open_nndetection"),
     "lidc": ("lidc", "open_lidc"),
+    "pairs": ("pairs", "open_pairs"),
+    "volumes": ("volumes", "open_volumes"),
+    "measurements": ("measurement_folder", "open_measurements"),
 }
 _WITHOUT_OPTIONS = ("folder", "decathlon")
 #: How a path begins that names a set of the MedMNIST collection, to be downloaded.

@@ -26,7 +26,8 @@ class Case:
     classification; None where that is not known. auxiliary: numbers that are learned beside the classes (NaN where one
     is not known). member: which image of an archive, "train_images/17". findings, ignored, proposals: for detection, as
     in ``results.FindingReference``; findings is None where they are not known; label may hold them as a label map
-    besides, value n + 1 for findings[n].
+    besides, value n + 1 for findings[n]. target: for reconstruction, the image that is to come out, a file; images[0]
+    is then what it is made of, an image or a measurement.
     """
 
     name: str
@@ -39,11 +40,17 @@ class Case:
     findings: tuple[Finding, ...] | None = None
     ignored: tuple[Finding, ...] = ()
     proposals: tuple[Finding, ...] | None = None
+    target: Path | None = None
 
     @property
     def labelled(self) -> bool:
-        """Whether there is something to learn from it, or to score against."""
-        return self.label is not None or self.classes is not None or self.findings is not None
+        """Whether it comes with an answer to learn from, or to score against."""
+        return any(answer is not None for answer in (self.label, self.classes, self.findings, self.target))
+
+
+#: What a data set for reconstruction holds: inputs with what they should be; true images, from which inputs are
+#: simulated; images without truth, for learning from themselves; measurements, with the true image where it is known.
+TARGETS = ("pairs", "clean", "self", "measurements")
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Dataset:
     of data set it was read from, and what only that kind knows ("split": case name → part). classes: names, for
     classification, and kind: one of ``results.KINDS``; "" for a data set of label maps. auxiliary: names of the
     numbers that its cases have beside. findings: names of the classes of findings, for detection; empty for other data.
+    target: one of TARGETS, for reconstruction; "" for other data.
     """
 
     name: str
@@ -65,11 +73,19 @@ class Dataset:
     kind: str = ""
     auxiliary: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
+    target: str = ""
 
     @property
     def task(self) -> str:
-        """The question that it answers: "segmentation", "classification" or "detection"."""
+        """The question that it answers: "segmentation", "classification", "detection" or "reconstruction"."""
+        if self.target:
+            return "reconstruction"
         return "detection" if self.findings else "classification" if self.kind else "segmentation"
+
+    @property
+    def usable(self) -> tuple[Case, ...]:
+        """The cases that a model can be scored on: a true image is its own answer, an image without truth has none."""
+        return self.cases if self.target == "clean" else tuple(case for case in self.cases if case.labelled)
 
     @property
     def strata(self) -> tuple[str, ...]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from monai.data import MetaTensor
 
 from ..errors import InputError
 from ..image import (
+    affine_of,
     affine_of_itk,
     check_affine,
     check_not_constant,
@@ -21,10 +23,21 @@ from ..image import (
     read_image,
 )
 from ..pictures import can_be_color, with_channels
-from ..results import ClassReference, FindingReference, Segment, Segmentation, color_of, read_segmentation
+from ..results import (
+    ClassReference,
+    FindingReference,
+    ImageReference,
+    Segment,
+    Segmentation,
+    color_of,
+    read_segmentation,
+)
 from .dataset import Case, Dataset, listed
 
-Reference = Segmentation | ClassReference | FindingReference
+if TYPE_CHECKING:
+    from ..measurements.measured import Measurement
+
+Reference = Segmentation | ClassReference | FindingReference | ImageReference
 
 
 def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Reference | None]:
@@ -32,13 +45,20 @@ def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Reference | Non
 
     Returns the image (C, I, J, K), RAS affine, values as acquired, one channel for each of ``dataset.channels``; and
     the label map on the same grid with the segments of ``dataset.labels``, or the classes that are true, or the
-    findings; None where the case has no label.
+    findings, or the image that it should be; None where the case has no label. Of a data set of measurements the image
+    is a Measurement.
     Raises InputError where a file cannot be read or is constant, channels and label are not on one grid, the number of
     channels is not that of the data set, a label value is not declared, or a finding lies outside of the image.
     """
+    if dataset.target == "measurements":
+        return _load_measurement(case)
     image = read_case_image(case, len(dataset.channels))
     for number, channel in enumerate(image):
         check_not_constant(channel, case.images[number % len(case.images)])
+    if dataset.target == "clean":
+        return image, ImageReference(image.numpy()[0], affine_of(image))
+    if dataset.target:
+        return image, None if case.target is None else _target(case, image)
     if dataset.kind:
         known = case.classes is not None
         return image, ClassReference(dataset.classes, dataset.kind, case.classes, case.auxiliary) if known else None
@@ -52,6 +72,24 @@ def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Reference | Non
     reference = read_segmentation(case.label, segments)
     check_same_geometry(image, reference, f"The image {case.images[0]}", f"its label map {case.label}")
     return image, reference
+
+
+def _target(case: Case, image: MetaTensor) -> ImageReference:
+    """What an image should become, on its grid. Raises InputError where it lies elsewhere or is constant."""
+    target = read_image(case.target)
+    check_not_constant(target, case.target)
+    check_same_geometry(image, target, f"The image {case.images[0]}", f"its target {case.target}")
+    return ImageReference(target.numpy()[0], affine_of(target))
+
+
+def _load_measurement(case: Case) -> tuple[Measurement, ImageReference | None]:
+    from ..measurements.files import read_measurement
+
+    measured = read_measurement(case.images[0])
+    if case.target is None:
+        return measured, None
+    target = read_image(case.target)
+    return measured, ImageReference(target.numpy()[0], affine_of(target))
 
 
 def load_cases(

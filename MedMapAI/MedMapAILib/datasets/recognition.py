@@ -13,25 +13,51 @@ from .finding_rows import is_finding_table
 from .folder import IMAGES, LABELS
 from .lidc import is_lidc
 from .luna16 import is_luna16
+from .measurement_folder import MEASUREMENTS, is_measurements
 from .nndetection import is_nndetection
+from .pairs import is_image, is_pairs
 from .table import read_table
 
 #: What says that a table is one of classes, whatever else is in it.
 _OF_CLASSES = ("class_column", "class_columns", "target")
+#: What ``target`` says of images, and not of classes.
+_OF_IMAGES = ("clean", "self")
 _DIAGNOSES = ("diagnosis", "target", "classes")
 
 
 def kind_of(path: Path, options: Mapping[str, Any]) -> str:
     """One of ``DATASETS``. options: of section [dataset]. Raises InputError where it is none."""
-    found = _kind_of_file(path, options) if path.is_file() else _kind_of_folder(path, options)
+    found = _kind_of_reconstruction(path, options)
+    if found is None:
+        found = _kind_of_file(path, options) if path.is_file() else _kind_of_folder(path, options)
     if found is None:
         raise InputError(
             f"{path} is no data set that can be read; give a folder with images/ and labels/, a folder with a "
             "dataset.json (Medical Segmentation Decathlon), a folder with one folder a class, a MedMNIST .npz, or a "
             ".csv file with the columns image and label (or class); for findings the folder of LUNA16, of LIDC-IDRI or "
-            "of nnDetection, a .csv file of boxes, or a COCO .json."
+            "of nnDetection, a .csv file of boxes, or a COCO .json; for a reconstruction a folder with inputs/ and "
+            "targets/, one with measurements/, or volumes."
         )
     return found
+
+
+def _kind_of_reconstruction(path: Path, options: Mapping[str, Any]) -> str | None:
+    """Which kind of data for a reconstruction; None where it may be data for another task."""
+    wanted = options.get("task") == "reconstruction"
+    if path.is_dir():
+        if is_pairs(path):
+            return "pairs"
+        # Loose .npy files may be anything, unless nothing else is in the folder.
+        if (path / MEASUREMENTS).is_dir() or (wanted and is_measurements(path)):
+            return "measurements"
+        return "volumes" if wanted else None
+    if is_measurements(path):
+        return "measurements"
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        if _holds_pairs(path, options):
+            return "pairs"
+        return "volumes" if wanted else None
+    return "volumes" if is_image(path) else None
 
 
 def _kind_of_file(path: Path, options: Mapping[str, Any]) -> str | None:
@@ -66,7 +92,17 @@ def _kind_of_folder(path: Path, options: Mapping[str, Any]) -> str | None:
         return "lidc"
     if any(child.is_dir() and not child.name.startswith(".") for child in path.iterdir()):
         return "class-folders"
-    return None
+    return "measurements" if is_measurements(path) else None
+
+
+def _holds_pairs(path: Path, options: Mapping[str, Any]) -> bool:
+    """Whether a table has the columns of pairs; what else is wrong with it is said by whoever reads it."""
+    if any(options.get(key) for key in _OF_CLASSES if options.get(key) not in _OF_IMAGES):
+        return False
+    try:
+        return {"input", "target"} <= set(read_table(path).columns)
+    except InputError:
+        return False
 
 
 def _holds_findings(path: Path, options: Mapping[str, Any]) -> bool:

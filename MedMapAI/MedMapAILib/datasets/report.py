@@ -15,6 +15,13 @@ from ..image import affine_of
 
 #: More problems than this are counted, not listed.
 _MOST_PROBLEMS = 8
+#: What a data set for reconstruction holds, in words.
+_TARGETS = {
+    "pairs": "pairs of an input and what it should be",
+    "clean": "true images, from which inputs are simulated",
+    "self": "noisy images without truth",
+    "measurements": "measurements",
+}
 
 
 @dataclass
@@ -24,7 +31,9 @@ class DataReport:
     sizes: (I, J, K) voxels. spacings: mm. intensities: 1st and 99th percentile. volumes_ml: segment → volume in
     each case. classes: class → number of its cases, or, of a data set of findings, of its findings. kind: of target;
     empty for label maps. patients: how many. findings: their diameters, mm; None for other data. per_scan: how many
-    findings each case has. ignored, synthetic: numbers of such findings. notes: what the data set says of itself.
+    findings each case has. ignored, synthetic: numbers of such findings. target: what kind of images a reconstruction
+    is to make of these, see ``dataset.TARGETS``; differences: of inputs and targets, root mean square in their unit and
+    PSNR in dB over the range of the target. notes: what the data set says of itself.
     """
 
     name: str
@@ -41,6 +50,8 @@ class DataReport:
     per_scan: list[int] = field(default_factory=list)
     ignored: int = 0
     synthetic: int = 0
+    target: str = ""
+    differences: list[tuple[float, float]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
     @property
@@ -52,15 +63,20 @@ class DataReport:
             rows = [
                 ("Size, voxels", _ranges(self.sizes, " × ", "g")),
                 ("Spacing, mm", _ranges(self.spacings, " × ", ".3g")),
-                ("Intensities (1–99 %)", " to ".join(f"{v:.4g}" for v in np.median(self.intensities, axis=0))),
             ]
+            if self.intensities:
+                middle = np.median(self.intensities, axis=0)
+                rows.append(("Intensities (1–99 %)", " to ".join(f"{v:.4g}" for v in middle)))
             if self.kind:
                 rows[:0] = [("Target", self.kind), ("Patients", str(self.patients))]
             if self.findings is not None:
                 rows[:0] = self._finding_rows()
+            if self.target:
+                rows = [*self._image_rows(), *rows]
             lines.append(_table(rows))
             counted = bool(self.kind) or self.findings is not None
-            lines.append(_table(self._class_rows() if counted else self._segment_rows(), head=True))
+            if not self.target:
+                lines.append(_table(self._class_rows() if counted else self._segment_rows(), head=True))
         if self.notes:
             lines.append(f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in self.notes)}</ul>")
         if self.problems:
@@ -85,6 +101,14 @@ class DataReport:
         rows = [("Class", "findings" if of_findings else "cases", "share")]
         for name, count in self.classes.items():
             rows.append((name, str(count), f"{100 * count / whole:.1f} %"))
+        return rows
+
+    def _image_rows(self) -> list[tuple[str, str]]:
+        rows = [("Images", _TARGETS[self.target]), ("Patients", str(self.patients))]
+        if self.differences:
+            apart, psnr = zip(*self.differences, strict=True)
+            rows.append(("Input to target, root mean square", _ranges([(value,) for value in apart], "", ".3g")))
+            rows.append(("Input to target, PSNR", f"{_ranges([(value,) for value in psnr], '', '.1f')} dB"))
         return rows
 
     def _finding_rows(self) -> list[tuple[str, str]]:
@@ -124,11 +148,12 @@ def measure_dataset(
     report.classes = dict.fromkeys(dataset.strata, 0)
     report.notes = tuple(dataset.source.get("notes", ()))
     report.findings = [] if dataset.findings else None
+    report.target = dataset.target
     usable = []
     for number, case in enumerate(dataset.cases):
         if progress is not None:
             progress(number / len(dataset.cases), f"reading case {number + 1} of {len(dataset.cases)}")
-        if not case.labelled:
+        if not case.labelled and not dataset.target:
             what = {"classification": "class", "detection": "findings"}.get(dataset.task, "labels")
             report.problems.append(f"{case.name} has no {what} and is left out.")
             continue
@@ -137,8 +162,11 @@ def measure_dataset(
         except InputError as error:
             report.problems.append(str(error))
             continue
-        voxels = np.asarray(image)
         usable.append(case)
+        if dataset.target:
+            _measure_images(report, image, reference)
+            continue
+        voxels = np.asarray(image)
         report.sizes.append(tuple(voxels.shape[1:]))
         report.spacings.append(tuple(np.linalg.norm(affine_of(image)[:3, :3], axis=0)))
         report.intensities.append(tuple(np.percentile(voxels, [1, 99])))
@@ -161,9 +189,27 @@ def measure_dataset(
     report.patients = len({case.patient for case in usable})
     what = "finding" if dataset.findings else "case"
     report.problems += [f"There is no {what} of {each}." for each, count in report.classes.items() if not count]
-    for group in find_duplicates(usable):
+    for group in find_duplicates(usable) if dataset.target != "measurements" else ():
         report.problems.append(f"The same voxels under several names, kept together in the split: {', '.join(group)}.")
     return report
+
+
+def _measure_images(report: DataReport, image: Any, reference: Any) -> None:
+    """Add what is known of an image, or of a measurement, and of the image that it should become."""
+    report.sizes.append(tuple(image.shape[-3:]))
+    report.spacings.append(tuple(np.linalg.norm(affine_of(image)[:3, :3], axis=0)))
+    if report.target == "measurements":
+        return
+    voxels = np.asarray(image)
+    report.intensities.append(tuple(np.percentile(voxels, [1, 99])))
+    if report.target == "pairs":
+        apart = float(np.sqrt(np.mean(np.square(voxels[0] - reference.values, dtype=np.float64))))
+        if apart == 0:
+            report.problems.append(
+                "The input and the target of a case have the same values; there is nothing to learn."
+            )
+            return
+        report.differences.append((apart, 20 * float(np.log10(np.ptp(reference.values) / apart))))
 
 
 def describe_dataset(

@@ -28,14 +28,19 @@ def evaluate_cases(
     over patients, and "confusion" and "curves" besides. A metric per segment is named "segment: metric"; without a
     segment it is the mean over segments. Values that are not defined for a case (a distance to a segment that is
     absent) are null and left out of the mean; "cases" counts those that went in. Of a detection likewise the values
-    over all scans, their intervals over patients, and "curves".
+    over all scans, their intervals over patients, and "curves". A generator is compared with all cases at once and has
+    no rows.
     """
+    if hasattr(predictor, "evaluate_set"):
+        return predictor.evaluate_set(dataset, cases, progress)
     cases = list(cases)
     rows: list[dict[str, Any]] = []
     for number, case in enumerate(cases):
         if progress is not None:
             progress(number / len(cases), f"case {number + 1} of {len(cases)}")
         image, reference = load_case(case, dataset)
+        if dataset.target == "clean":
+            image, reference = predictor.task.given(image, case.name)
         proposals = getattr(reference, "proposals", None)
         result = predictor.predict(image) if proposals is None else predictor.predict(image, proposals=proposals)
         rows.append({"case": case.name, **predictor.task.row(result, reference)})
@@ -47,7 +52,10 @@ def evaluate_cases(
 
 def check_answers(bundle: Bundle, dataset: Dataset) -> None:
     """Raise InputError where a data set does not hold what the model answers."""
-    if dataset.task != bundle.info.task:
+    unnamed = bundle.info.task == "generation" and len(bundle.info.classes.names) == 1
+    if unnamed:
+        return
+    if dataset.task != bundle.info.task and (bundle.info.task, dataset.task) != ("generation", "classification"):
         raise InputError(
             f"{dataset.name} is a data set for {dataset.task}, and {bundle.info.name} is a model for "
             f"{bundle.info.task}."
@@ -117,7 +125,7 @@ def choose_cases(bundle: Bundle, dataset: Dataset, split: str) -> tuple[list[Cas
     split: "all"; "train", "validation" or "test" as stored with the model, by case name; or "held-out": all whose
     voxels were not among the training images, whatever they are called. Raises InputError when none is left.
     """
-    labelled = [case for case in dataset.cases if case.labelled]
+    labelled = list(dataset.usable)
     if split == "all":
         chosen, said = labelled, f"All {len(labelled)} labelled cases; some may have been trained on."
     elif split == "held-out":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from ..results import (
     Finding,
     FindingMask,
     FindingReference,
+    ImageReference,
+    Reconstruction,
     Saliency,
     Segment,
     Segmentation,
@@ -26,9 +28,11 @@ from ..results import (
 from .report import RunReport
 
 #: Raised with every change after which an older worker would misunderstand.
-PROTOCOL = 3
+PROTOCOL = 4
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
+#: What a result is scored against.
+Reference = Segmentation | FindingReference | ImageReference
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,9 @@ class RunRequest:
 
     model: path of a bundle, or its name. image: voxels (C, I, J, K) of any number type, in any memory order. affine:
     4x4, voxel index → RAS mm. notes: about the image, shown with the result. roi: (center, size) of a box, RAS mm.
-    reference: what to score the result against, a segmentation on the image's grid or findings. saliency: by which
-    method to show where a classifier looked, or None. assume_hounsfield: go on where the values of a CT do not
-    look like Hounsfield units. The rest: as ``Predictor`` takes them.
+    reference: what to score the result against, a segmentation or an image on the image's grid, or findings.
+    saliency: by which method to show where a classifier looked, or None. assume_hounsfield: go on where the values of
+    a CT do not look like Hounsfield units. The rest: as ``Predictor`` takes them.
     """
 
     model: str
@@ -47,7 +51,7 @@ class RunRequest:
     affine: np.ndarray
     notes: tuple[str, ...] = ()
     roi: Box | None = None
-    reference: Segmentation | FindingReference | None = None
+    reference: Reference | None = None
     device: str = "auto"
     precision: str = "auto"
     backend: str = "auto"
@@ -57,8 +61,27 @@ class RunRequest:
     assume_hounsfield: bool = False
 
 
+@dataclass(frozen=True)
+class ReconstructRequest:
+    """One measurement for one method.
+
+    method: a name in ``measurements.methods.METHODS``, or a model's name or path. measurement: path of its file.
+    geometry: path of the file that describes how it was measured, or None. options: of the method. reading: options of
+    ``measurements.files.read_measurement``. reference: to score the image against, on its grid, or None.
+    """
+
+    method: str
+    measurement: str
+    geometry: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
+    reference: ImageReference | None = None
+    device: str = "auto"
+
+
 #: What crosses as it is.
 _PLAIN = ("device", "precision", "backend", "overlap", "mirror", "saliency", "assume_hounsfield")
+_OF_MEASUREMENT = ("method", "measurement", "geometry", "options", "reading", "device")
 
 
 def request_to_message(request: RunRequest) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -89,10 +112,23 @@ def request_from_message(message: dict[str, Any], arrays: list[np.ndarray]) -> R
     )
 
 
+def reconstruct_to_message(request: ReconstructRequest) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """The request as a dictionary and the arrays of its reference."""
+    about, arrays = _reference_to_dict(request.reference)
+    return {**{key: getattr(request, key) for key in _OF_MEASUREMENT}, "reference": about}, arrays
+
+
+def reconstruct_from_message(message: dict[str, Any], arrays: list[np.ndarray]) -> ReconstructRequest:
+    """The inverse of ``reconstruct_to_message``; the arrays are taken as they are, not copied."""
+    reference = _reference_from_dict(message["reference"], arrays)
+    return ReconstructRequest(**{key: message[key] for key in _OF_MEASUREMENT}, reference=reference)
+
+
 def report_to_message(report: RunReport) -> tuple[dict[str, Any], list[np.ndarray]]:
     """The report as a dictionary, and the arrays of its result.
 
-    Of a segmentation they are [labels], of a classification [saliency map] if there is one, of detections the masks.
+    Of a segmentation they are [labels], of a classification [saliency map] if there is one, of detections the masks, of
+    a reconstruction [values].
     """
     result, counts = report.result, report.counts
     if isinstance(result, Classification):
@@ -102,6 +138,8 @@ def report_to_message(report: RunReport) -> tuple[dict[str, Any], list[np.ndarra
     elif isinstance(result, Detections):
         about, arrays = _detections_to_dict(result)
         about = {"detections": about}
+    elif isinstance(result, Reconstruction):
+        about, arrays = {"reconstruction": _reconstruction_to_dict(result)}, [np.asarray(result.values, np.float32)]
     else:
         about, arrays = {"segmentation": _segmentation_to_dict(result)}, [result.labels]
         counts = result.voxel_counts() if counts is None else counts
@@ -122,6 +160,8 @@ def report_from_message(message: dict[str, Any], arrays: list[np.ndarray]) -> Ru
         result = _classification_from_dict(message["classification"], arrays)
     elif "detections" in message:
         result = _detections_from_dict(message["detections"], arrays)
+    elif "reconstruction" in message:
+        result = _reconstruction_from_dict(message["reconstruction"], arrays[0])
     else:
         result = _segmentation_from_dict(message["segmentation"], arrays[0])
     return RunReport(
@@ -217,11 +257,35 @@ def _detections_from_dict(about: dict[str, Any], arrays: list[np.ndarray]) -> De
     return Detections(tuple(about["classes"]), findings, about["threshold"], tuple(about["notes"]))
 
 
-def _reference_to_dict(
-    reference: Segmentation | FindingReference | None,
-) -> tuple[dict[str, Any] | None, list[np.ndarray]]:
+def _reconstruction_to_dict(result: Reconstruction) -> dict[str, Any]:
+    return {
+        "affine": _matrix(result.affine),
+        "unit": result.unit,
+        "window": None if result.window is None else [float(edge) for edge in result.window],
+        "method": result.method,
+        "residuals": [float(residual) for residual in result.residuals],
+        "notes": list(result.notes),
+    }
+
+
+def _reconstruction_from_dict(about: dict[str, Any], values: np.ndarray) -> Reconstruction:
+    window = about["window"]
+    return Reconstruction(
+        values,
+        np.array(about["affine"], dtype=np.float64),
+        about["unit"],
+        None if window is None else tuple(window),
+        about["method"],
+        tuple(about["residuals"]),
+        tuple(about["notes"]),
+    )
+
+
+def _reference_to_dict(reference: Reference | None) -> tuple[dict[str, Any] | None, list[np.ndarray]]:
     if reference is None:
         return None, []
+    if isinstance(reference, ImageReference):
+        return {"image": {"affine": _matrix(reference.affine)}}, [np.asarray(reference.values, np.float32)]
     if isinstance(reference, Segmentation):
         return {"segmentation": _segmentation_to_dict(reference)}, [reference.labels]
     about: dict[str, Any] = {"classes": list(reference.classes), "instances": reference.instances is not None}
@@ -235,11 +299,11 @@ def _reference_to_dict(
     return {"findings": about}, arrays
 
 
-def _reference_from_dict(
-    about: dict[str, Any] | None, arrays: list[np.ndarray]
-) -> Segmentation | FindingReference | None:
+def _reference_from_dict(about: dict[str, Any] | None, arrays: list[np.ndarray]) -> Reference | None:
     if about is None:
         return None
+    if "image" in about:
+        return ImageReference(arrays[0], np.array(about["image"]["affine"], dtype=np.float64))
     if "segmentation" in about:
         return _segmentation_from_dict(about["segmentation"], arrays[0])
     about, parts = about["findings"], {}

@@ -14,8 +14,8 @@ from ..bundle import Bundle
 from ..decoding import Answer
 from ..errors import InputError
 from ..image import check_not_constant
-from ..preprocessing import Grid, crop_to_roi
-from ..results import Segmentation
+from ..preprocessing import crop_to_roi
+from ..results import Reconstruction, Segmentation
 from ..tasks import task_class
 from .air import Air, find_air
 from .backends import Choice, OutOfMemory, choose, open_backend
@@ -104,12 +104,12 @@ class Predictor:
         progress: Callable[[float, str], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         on_estimate: Callable[[Estimate], None] | None = None,
-    ) -> Segmentation:
+    ) -> Segmentation | Reconstruction:
         """The model's answer for an image (C, I, J, K).
 
         roi: (center, size) of a box along the patient's axes, RAS mm; the model then sees that part alone, and the
-        result, still on the whole image's grid, is empty outside. progress: called with a fraction and a message.
-        cancelled: asked before each window. on_estimate: called before the windows start, and again when the first was
+        result, still on the whole image's grid, is empty outside, or the image as it was. progress: called with a
+        fraction and a message. cancelled: asked before each window. on_estimate: called before the windows start, and again when the first was
         measured. When memory runs out, smaller windows are tried, then the CPU; the result's notes say so.
         Raises InputError for an image that the model cannot take, RunError when memory does not do, Cancelled.
         """
@@ -120,8 +120,9 @@ class Predictor:
                 f"The model {self.bundle.info.name} takes images of {channels} channel(s) and this one has "
                 f"{image.shape[0]}; choose one of its channels or another model."
             )
-        source = Grid.of(image)
         part, slices = (image, None) if roi is None else crop_to_roi(image, *roi)
+        if roi is not None:
+            part.meta |= {"is_region": True, "assume_hounsfield": image.meta.get("assume_hounsfield", False)}
         check_not_constant(part, "The image" if roi is None else "The image in the ROI")
         way: _Way | None = self._first_way()
         while True:
@@ -134,9 +135,7 @@ class Predictor:
                 if way is None:
                     raise
         if slices is not None:
-            labels = np.zeros(source.shape, dtype=result.labels.dtype)
-            labels[slices] = result.labels
-            result = replace(result, labels=labels, affine=source.affine)
+            result = self.task.uncropped(result, image, slices)
         self.seconds = time.monotonic() - began
         notes = (*image.meta.get("notes", ()), *result.notes, *run.notes, f"Computed on {run.backend.description}.")
         return replace(result, notes=notes)
@@ -195,7 +194,8 @@ class _Run:
         self._forwards = 0
 
     def __call__(self, volume: torch.Tensor) -> Answer:
-        air = find_air(volume[0]) if self._predictor._skip_air else None
+        skips = self._predictor._skip_air and self._predictor.task.skips_air
+        air = find_air(volume[0]) if skips else None
         way, layout, memory = self._fitting(volume, air)
         self.way, self.notes = way, way.notes
         if layout.level is not None:

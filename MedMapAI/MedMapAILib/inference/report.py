@@ -1,4 +1,5 @@
-"""What a run found, ready to be shown: a row for each segment, class or finding, and the sentences that go with it."""
+"""What a run found, ready to be shown: a row for each segment, class, finding or score of an image, and the sentences
+that go with it."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..results import Classification, Detections, Segmentation
+from ..results import Classification, Detections, Reconstruction, Segmentation
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,35 @@ class FindingRow:
 
 
 @dataclass(frozen=True)
+class ScoreRow:
+    """One score of an image against a reference: its name, its unit ("" for none), and its values of the image that was
+    made, of the one that it was made of, and of both within the region of interest; None where there is none."""
+
+    name: str
+    unit: str
+    value: float | None
+    before: float | None = None
+    region: float | None = None
+    region_before: float | None = None
+
+
+#: Scores of an image in the order in which they are shown: key, name, unit.
+IMAGE_SCORES = (
+    ("psnr_db", "PSNR", "dB"),
+    ("ssim", "SSIM", ""),
+    ("ms_ssim", "MS-SSIM", ""),
+    ("nrmse", "NRMSE", ""),
+    ("bias", "Bias", "unit"),
+)
+
+
+@dataclass(frozen=True)
 class RunReport:
-    """A finished run. scores: as the task's ``evaluate`` gives them, None without a reference. counts: voxels of each
+    """A finished run. scores: as ``scoring.score`` gives them, None without a reference. counts: voxels of each
     segment, by name, where they were counted already, which takes long in a large volume."""
 
     model: str
-    result: Segmentation | Classification | Detections
+    result: Segmentation | Classification | Detections | Reconstruction
     device: str
     seconds: float
     scores: dict[str, Any] | None = field(default=None)
@@ -74,10 +98,19 @@ class RunReport:
         """The result where it is one of a detection, else None."""
         return self.result if isinstance(self.result, Detections) else None
 
+    @property
+    def reconstruction(self) -> Reconstruction | None:
+        """The result where it is an image that was made, else None."""
+        return self.result if isinstance(self.result, Reconstruction) else None
+
     @functools.cached_property
-    def rows(self) -> tuple[ReportRow, ...] | tuple[ClassRow, ...] | tuple[FindingRow, ...]:
+    def rows(
+        self,
+    ) -> tuple[ReportRow, ...] | tuple[ClassRow, ...] | tuple[FindingRow, ...] | tuple[ScoreRow, ...]:
         """The segments or classes, in the model's order (segments that were not found are there with volume 0); all
-        findings, by falling score."""
+        findings, by falling score; the scores of an image, none without a reference."""
+        if isinstance(self.result, Reconstruction):
+            return _score_rows(self.scores or {}, self.result.unit)
         if isinstance(self.result, Classification):
             return _class_rows(self.result)
         if isinstance(self.result, Detections):
@@ -103,6 +136,10 @@ class RunReport:
     @property
     def sentence(self) -> str:
         """One line for a status bar."""
+        if isinstance(self.result, Reconstruction):
+            said = [self.result.sentence.rstrip("."), f"{self.seconds:.1f} s on {self.device}"]
+            reached = [_value(row) for row in self.rows[:2] if row.value is not None]
+            return "; ".join([*said, *([", ".join(reached)] if reached else [])]) + "."
         if isinstance(self.result, (Classification, Detections)):
             return f"{self.result.sentence.rstrip('.')}; {self.seconds:.1f} s on {self.device}."
         found = sum(row.voxels > 0 for row in self.rows)
@@ -142,3 +179,21 @@ def _finding_rows(result: Detections) -> tuple[FindingRow, ...]:
         )
         for rank, one in enumerate(result.findings, start=1)
     )
+
+
+def _score_rows(scores: dict[str, Any], unit: str) -> tuple[ScoreRow, ...]:
+    parts = {
+        "value": scores,
+        "before": scores.get("before") or {},
+        "region": scores.get("region") or {},
+        "region_before": (scores.get("region") or {}).get("before") or {},
+    }
+    return tuple(
+        ScoreRow(name, unit if said == "unit" else said, **{part: some.get(key) for part, some in parts.items()})
+        for key, name, said in IMAGE_SCORES
+        if key in scores
+    )
+
+
+def _value(row: ScoreRow) -> str:
+    return f"{row.name} {row.value:.2f} {row.unit}" if row.unit else f"{row.name} {row.value:.4f}"

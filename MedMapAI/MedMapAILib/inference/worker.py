@@ -4,8 +4,9 @@
 input, events on what was standard output when it started. That one is put out of everybody's reach first, so that what
 libraries print (from Python or from C) goes to standard error.
 
-Commands: {"command": "run", "id", "request", "input", "output"} · {"command": "train", "id", "config", "output",
-"resume"} · {"command": "stop", "id"} · {"command": "release", "id"} · {"command": "ping"}.
+Commands: {"command": "run", "id", "request", "input", "output"} · {"command": "reconstruct", the same} · {"command":
+"train", "id", "config", "output", "resume"} · {"command": "stop", "id"} · {"command": "release", "id"} · {"command":
+"ping"}.
 Events: hello · accepted · progress · estimate · result · failed · those of a training · leaving · pong; all but hello,
 leaving and pong with the "id" of their command. When standard input ends, because the host closed it or is no more,
 the process ends at once, whatever it is doing, with everything it has started.
@@ -29,7 +30,14 @@ from typing import Any
 
 from .. import __version__, process_tree
 from .failures import failure_of_exception
-from .messages import PROTOCOL, from_line, report_to_message, request_from_message, to_line
+from .messages import (
+    PROTOCOL,
+    from_line,
+    reconstruct_from_message,
+    report_to_message,
+    request_from_message,
+    to_line,
+)
 
 #: Progress is told at most so often.
 _PROGRESS_SECONDS = 0.1
@@ -129,6 +137,8 @@ class Worker:
             self._output = None
             if command["command"] == "run":
                 self._guard(command, self._run)
+            elif command["command"] == "reconstruct":
+                self._guard(command, self._reconstruct)
             elif command["command"] == "train":
                 self._guard(command, self._train)
                 self._channel.tell({"event": "leaving"})
@@ -142,7 +152,7 @@ class Worker:
             elif kind == "ping":
                 self._channel.tell({"event": "pong"})
             else:
-                if kind == "run":
+                if kind in ("run", "reconstruct"):
                     self._names |= {command["input"]["name"], command["output"]}
                 self._waiting.put(command)
         self._end()
@@ -178,15 +188,29 @@ class Worker:
     # -- running ----------------------------------------------------------------------------------------------------
 
     def _run(self, command: dict[str, Any]) -> None:
+        key, report = self._report(command)
+        self._give(command, report)
+        del report
+        self._models.settle(key)  # takes a moment, for which nobody has to wait
+
+    def _give(self, command: dict[str, Any], report: Any) -> None:
+        """Hand a RunReport over to the host."""
         from .shared_memory import SharedArrays
 
-        key, report = self._report(command)
         message, arrays = report_to_message(report)
         # As VTK has it: on the other side nothing needs to be turned round.
         self._output = SharedArrays.create(command["output"], arrays, first_axis_fastest=True)
         self._tell(command, {"event": "result", "report": message, "output": self._output.description})
-        del report, message, arrays
-        self._models.settle(key)  # takes a moment, for which nobody has to wait
+
+    def _reconstruct(self, command: dict[str, Any]) -> None:
+        """An image of a measurement, by a method or by a model."""
+        progress = Throttled(lambda event: self._tell(command, event))
+        request = reconstruct_from_message(command["request"], _arrays(command))
+        self._tell(command, {"event": "accepted"})
+        progress(0.0, "reading the measurement")
+        from .measured_run import reconstruct
+
+        self._give(command, reconstruct(request, progress))
 
     def _report(self, command: dict[str, Any]) -> tuple[Hashable, Any]:
         """Run the model. Returns its key among the warm ones, and a RunReport."""
@@ -201,6 +225,7 @@ class Worker:
         from ..image import make_image
         from .opening import open_predictor
         from .report import RunReport
+        from .scoring import score
         from .warm_models import WarmModels, bundle_state
 
         if self._models is None:
@@ -225,11 +250,10 @@ class Worker:
                 # Only a classifier is asked where it looked.
                 **({} if request.saliency is None else {"saliency": request.saliency}),
             )
-            del image
-            scores = None
             if reference is not None:
                 progress(1.0, "scoring against the reference")
-                scores = predictor.task.evaluate(result, reference)
+            scores = score(predictor.task, result, reference, image, request.roi)
+            del image
             report = RunReport(
                 predictor.bundle.info.name, result, predictor.device_description, predictor.seconds, scores
             )
@@ -296,12 +320,17 @@ def _preload() -> None:
 
 
 def _request(command: dict[str, Any]) -> Any:
-    """The RunRequest of a command; the name of its shared memory is gone afterwards, whatever happens next."""
+    """The RunRequest of a command."""
+    return request_from_message(command["request"], _arrays(command))
+
+
+def _arrays(command: dict[str, Any]) -> list[Any]:
+    """The arrays of a command; the name of its shared memory is gone afterwards, whatever happens next."""
     from .shared_memory import SharedArrays
 
     block = SharedArrays.open(command["input"])
     block.unlink()
-    return request_from_message(command["request"], block.arrays)
+    return block.arrays
 
 
 def _estimate_event(estimate: Any) -> dict[str, Any]:

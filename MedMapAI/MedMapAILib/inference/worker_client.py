@@ -24,7 +24,16 @@ import numpy as np
 from .. import __version__, process_tree
 from ..errors import Cancelled, InputError, RunError
 from .failures import Failure, failure_of_exit
-from .messages import PROTOCOL, RunRequest, from_line, report_from_message, request_to_message, to_line
+from .messages import (
+    PROTOCOL,
+    ReconstructRequest,
+    RunRequest,
+    from_line,
+    reconstruct_to_message,
+    report_from_message,
+    request_to_message,
+    to_line,
+)
 from .output_tail import Tail
 from .report import RunReport
 from .shared_memory import SharedArrays, remove_block
@@ -165,6 +174,18 @@ class WorkerClient:
         message, arrays = request_to_message(request)
         self._begin({"command": "run", "request": message}, on_event, on_result, on_failure, arrays)
 
+    def reconstruct(
+        self,
+        request: ReconstructRequest,
+        *,
+        on_event: Callable[[Event], None] = _nothing,
+        on_result: Callable[[RunReport], None],
+        on_failure: Callable[[Failure], None],
+    ) -> None:
+        """Make an image of a measurement; returns at once. Events and errors as of ``run``."""
+        message, arrays = reconstruct_to_message(request)
+        self._begin({"command": "reconstruct", "request": message}, on_event, on_result, on_failure, arrays)
+
     def train(
         self,
         config: dict | str | Path,
@@ -270,7 +291,7 @@ class WorkerClient:
         on_event: Callable[[Event], None],
         on_done: Callable[[Any], None],
         on_failure: Callable[[Failure], None],
-        arrays: Sequence[np.ndarray] = (),
+        arrays: Sequence[np.ndarray] | None = None,
     ) -> None:
         if self._job is not None:
             raise RunError("The worker is busy; wait for what it is doing, or cancel it.")
@@ -278,7 +299,7 @@ class WorkerClient:
         job.command["id"] = job.number
         # The process first: whatever happens to this one later, that one clears the shared memory of its prefix.
         failure = None if self._child is not None else self._start()
-        if failure is None and arrays:
+        if failure is None and arrays is not None:
             failure = self._share(job, arrays)
         if failure is not None:
             self._fail(failure)

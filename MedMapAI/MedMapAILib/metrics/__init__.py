@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .bootstrap import bootstrap_interval
+from .bootstrap import bootstrap_interval, summarize_rows
 from .calibration import fit_temperature
 from .classification import classification_metrics, confusion_matrix
 from .curves import classification_curves
@@ -21,4 +21,5 @@ __all__ = [
     "confusion_matrix",
     "evaluate_labels",
     "fit_temperature",
+    "summarize_rows",
 ]

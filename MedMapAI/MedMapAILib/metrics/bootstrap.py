@@ -44,6 +44,18 @@ def bootstrap_interval(
     return float(numbers.mean()), float(low), float(high)
 
 
+def summarize_rows(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
+    """Mean and 95 % bootstrap interval over cases of every number in rows, one row a case: name → {"mean", "low",
+    "high", "cases"}. What is not defined for a case (None) is left out."""
+    summary = {}
+    for name in dict.fromkeys(key for row in rows for key in row if key != "case"):
+        values = [row[name] for row in rows if isinstance(row.get(name), (int, float))]
+        if values:
+            mean, low, high = bootstrap_interval(values)
+            summary[name] = {"mean": mean, "low": low, "high": high, "cases": len(values)}
+    return summary
+
+
 def resampled_weights(
     cases: int, *, groups: Sequence | None = None, resamples: int = 1000, seed: int = 0
 ) -> Iterator[np.ndarray]:

@@ -31,6 +31,15 @@ from .findings import (
 )
 from .geometry import world_matrix
 from .history import history_nodes, update_history
+from .reconstructions import (
+    composite_nodes,
+    fade_compared,
+    image_reference_from_node,
+    node_from_reconstruction,
+    node_from_scores,
+    residual_nodes,
+    show_compared,
+)
 from .rois import roi_bounds
 from .saliency import node_from_saliency
 from .segmentation_nodes import node_from_segmentation
@@ -40,8 +49,10 @@ from .volumes import image_from_node, volume_node_from_image, volume_state, voxe
 
 __all__ = [
     "add_finding",
+    "composite_nodes",
     "curve_nodes",
     "emphasize",
+    "fade_compared",
     "finding_from_roi",
     "finding_nodes",
     "findings_folder",
@@ -51,12 +62,15 @@ __all__ = [
     "findings_volume",
     "history_nodes",
     "image_from_node",
+    "image_reference_from_node",
     "is_finding",
     "is_reviewed",
     "let_edit",
     "mark_finding",
     "node_from_classification",
+    "node_from_reconstruction",
     "node_from_saliency",
+    "node_from_scores",
     "node_from_segmentation",
     "node_from_volumes_table",
     "nodes_from_detections",
@@ -64,10 +78,12 @@ __all__ = [
     "reference_from_nodes",
     "remove_finding",
     "reset_finding",
+    "residual_nodes",
     "roi_bounds",
     "score_color",
     "segmentation_from_node",
     "set_findings_threshold",
+    "show_compared",
     "unchanged_on_failure",
     "update_findings",
     "update_history",

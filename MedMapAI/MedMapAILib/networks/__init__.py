@@ -5,7 +5,9 @@ of ``size_divisor``. While it trains with deep supervision it gives a list of lo
 own resolution. A network for classification maps (B, C, *S) to logits (B, O), for any size; it is a
 ``classifier.Classifier``. An ensemble of them gives a list of logits, one a member, while it trains. A network for
 detection maps (B, C, *S), any size, to losses while it trains and to boxes when it runs; it is a
-``detection.detector.Detector``, and its output channels are the classes that it finds.
+``detection.detector.Detector``, and its output channels are the classes that it finds. A network for reconstruction
+maps an image (B, C, *S), sizes multiples of ``size_divisor``, to a better one of as many or fewer channels; or, where
+``domain_of`` its name is "measurement", a measurement and the operator that it came by to an image.
 
 A family's file has three functions: ``definition`` (the network for inference as a MONAI bundle writes it down),
 ``build`` (the same network, made to be trained) and ``size_divisor``; the keyword arguments of ``build`` that have
@@ -52,7 +54,18 @@ _DETECTION: dict[str, tuple[str, dict[str, Any]]] = {
     "faster-rcnn": ("detection.detectors", {"family": "faster_rcnn"}),
     "mask-rcnn": ("detection.detectors", {"family": "mask_rcnn"}),
 }
-_FILES = _SEGMENTATION | _CLASSIFICATION | _DETECTION
+_RECONSTRUCTION: dict[str, tuple[str, dict[str, Any]]] = {
+    "fbpconvnet": ("reconstruction.fbpconvnet", {}),
+    "red-cnn": ("reconstruction.red_cnn", {}),
+    "learned-primal-dual": ("reconstruction.learned_primal_dual", {}),
+    "varnet": ("reconstruction.varnet", {}),
+}
+_GENERATION: dict[str, tuple[str, dict[str, Any]]] = {
+    "image-generator": ("generation.image_generator", {}),
+}
+_FILES = _SEGMENTATION | _CLASSIFICATION | _DETECTION | _RECONSTRUCTION | _GENERATION
+#: Those that are given a measurement and its operator; the others for reconstruction are given an image.
+_OF_MEASUREMENTS = ("learned-primal-dual", "varnet")
 
 #: What a bundle's ``network_def`` may name as ``_target_``.
 TARGETS = frozenset(
@@ -69,6 +82,11 @@ TARGETS = frozenset(
         "MedMapAILib.networks.encoder_classifier.EncoderClassifier",
         "MedMapAILib.networks.ensemble.Ensemble",
         "MedMapAILib.networks.fcn.FCN",
+        "MedMapAILib.networks.generation.image_generator.ImageGenerator",
+        "MedMapAILib.networks.reconstruction.fbpconvnet.FBPConvNet",
+        "MedMapAILib.networks.reconstruction.learned_primal_dual.LearnedPrimalDual",
+        "MedMapAILib.networks.reconstruction.red_cnn.REDCNN",
+        "MedMapAILib.networks.reconstruction.varnet.VarNet",
         "MedMapAILib.networks.resnet.ResNet",
         "MedMapAILib.networks.vgg.VGG",
         "monai.networks.nets.AttentionUnet",
@@ -125,11 +143,27 @@ def options_of(name: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
+def domain_of(name: str) -> str:
+    """What a network for reconstruction is given: one of ``results.reconstruction.DOMAINS``.
+
+    Raises InputError for the name of another network, listing those that there are.
+    """
+    if name not in _RECONSTRUCTION:
+        raise InputError(
+            f"There is no network {name!r} for reconstruction; choose one of {', '.join(_RECONSTRUCTION)}."
+        )
+    return "measurement" if name in _OF_MEASUREMENTS else "image"
+
+
 #: Name → builder, for each task and for all.
 SEGMENTATION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _SEGMENTATION}
 CLASSIFICATION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _CLASSIFICATION}
 DETECTION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _DETECTION}
-NETWORKS: dict[str, Callable[..., nn.Module]] = SEGMENTATION | CLASSIFICATION | DETECTION
+RECONSTRUCTION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _RECONSTRUCTION}
+GENERATION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _GENERATION}
+NETWORKS: dict[str, Callable[..., nn.Module]] = (
+    SEGMENTATION | CLASSIFICATION | DETECTION | RECONSTRUCTION | GENERATION
+)
 
 
 def _family(name: str) -> ModuleType:
@@ -151,11 +185,14 @@ def _checked(name: str, spatial_dims: int, options: dict[str, Any]) -> ModuleTyp
 __all__ = [
     "CLASSIFICATION",
     "DETECTION",
+    "GENERATION",
     "NETWORKS",
+    "RECONSTRUCTION",
     "SEGMENTATION",
     "TARGETS",
     "build",
     "definition",
+    "domain_of",
     "options_of",
     "size_divisor",
 ]

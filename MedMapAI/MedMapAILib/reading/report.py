@@ -21,7 +21,7 @@ from ..metrics.agreement import (
     signed_rank,
     weighted_kappa,
 )
-from .session import load_reader
+from .session import load_reader, reader_file
 from .study import Key, Study, load_key, load_study
 
 
@@ -99,29 +99,33 @@ def reading_report(
     }
 
 
-def write_reading(folder: str | Path, path: str | Path, *, key: str | Path | None = None, **options: Any) -> None:
-    """Write ``reading_table`` to a .csv, or ``reading_report`` with its options to a .json. Raises InputError else."""
+def write_reading(report: dict[str, Any], path: str | Path) -> None:
+    """Write the scores of a ``reading_report`` to a .csv, or all of it to a .json. Raises InputError, RunError."""
+    path = Path(path)
+    check_output(path)
+    if path.suffix.lower() == ".json":
+        write_atomically(path, (json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(report["table"][0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(report["table"])
+    write_atomically(path, text.getvalue().encode())
+
+
+def check_output(path: str | Path) -> None:
+    """Raises InputError where a report cannot be written."""
     path = Path(path)
     if path.suffix.lower() not in (".csv", ".json"):
         raise InputError(f"{path.name} is neither .csv nor .json; choose one of these endings.")
     check_place(path)
-    if path.suffix.lower() == ".json":
-        report = reading_report(folder, key=key, **options)
-        write_atomically(path, (json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
-        return
-    rows = reading_table(folder, key=key)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
 
 
 def _load(folder: str | Path, key: str | Path | None) -> tuple[Study, Key, dict[str, dict[str, dict[str, int]]]]:
     """(study, key, reader → code → criterion → score)."""
     study, code_of = load_study(folder), load_key(folder, key)
     scores = {}
-    for path in sorted(Path(folder).glob("reader-*.json")):
+    for path in sorted(Path(folder).glob(reader_file("*"))):
         stored = load_reader(path, study)
         unknown = sorted(set(stored["scores"]) - set(code_of.entries))
         if unknown:

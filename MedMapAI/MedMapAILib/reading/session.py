@@ -66,6 +66,10 @@ class ReadingSession:
         """Where the image of a code is, for the program that shows it; not to be shown to the reader."""
         return self._entry(code).image
 
+    def window(self, code: str) -> tuple[float, float] | None:
+        """(lowest, highest value) to show an image with, the same for all images of its case; None: not said."""
+        return self._key.windows.get(self._entry(code).case)
+
     def scores(self, code: str) -> dict[str, int]:
         """Criterion → score given so far."""
         self._entry(code)
@@ -161,6 +165,16 @@ class ReadingSession:
 def reader_file(reader: str) -> str:
     """The name of a reader's file in the folder of the study."""
     return f"reader-{reader}.json"
+
+
+def readers_of(folder: str | Path) -> dict[str, bool]:
+    """Codes of those who have begun to read the study in a folder, and whether each has finished.
+
+    Raises InputError where there is no study, or a reader's file is damaged.
+    """
+    study = load_study(folder)
+    stored = [load_reader(path, study) for path in sorted(Path(folder).glob(reader_file("*")))]
+    return {one["reader"]: one["finished"] for one in stored}
 
 
 def load_reader(path: Path, study: Study) -> dict:

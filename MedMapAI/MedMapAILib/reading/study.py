@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,13 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class Key:
-    """The key of a study. entries: by code. seed: of all its random orders."""
+    """The key of a study. entries: by code. seed: of all its random orders. windows: case → (lowest, highest value
+    shown), the same for all its images; cases without one are shown as the viewer sees fit."""
 
     study: str
     seed: int
     entries: Mapping[str, KeyEntry]
+    windows: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,14 @@ def create_study(
     layout: str = "single",
     criteria: Mapping[str, tuple[str, str]] = CRITERIA,
     key: str | Path | None = None,
+    windows: Mapping[str, tuple[float, float]] | None = None,
 ) -> Study:
-    """Lay out a study: writes ``study.json`` into the folder, and the key.
+    """Lay out a study: writes ``study.json`` into the folder, and the key. Images are not looked at (see ``sources``).
 
     folder: is there already or is made. images: case → method → where the image is; each case has an image of each
     method. seed: of codes and orders; by default one that nobody can guess: who knows seed and cases knows the key.
-    layout: one of LAYOUTS. key: the file to write the key to, ``key.json`` in the folder by default.
+    layout: one of LAYOUTS. key: the file to write the key to, ``key.json`` in the folder by default. windows: case →
+    (lowest, highest value) that its images are all shown with.
     Raises InputError where there is nothing to compare, or where a study is there already.
     """
     folder = Path(folder)
@@ -92,13 +96,9 @@ def create_study(
         raise InputError(f"There is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}.")
     if not criteria or not all(criteria):
         raise InputError("There is nothing to score; name at least one criterion.")
-    _check_images(images)
-    key_path = folder / KEY_FILE if key is None else Path(key)
-    for path in (folder / STUDY_FILE, key_path):
-        if path.exists():
-            raise InputError(f"{path} is there already; take another folder, since a new key would spoil its scores.")
-    if key is not None:
-        check_place(key_path)
+    check_complete(images)
+    windows = {case: check_window(window) for case, window in (windows or {}).items()}
+    key_path = check_free(folder, key)
     if not folder.is_dir():
         try:
             folder.mkdir(parents=True)
@@ -112,10 +112,34 @@ def create_study(
     name = hashlib.sha256(json.dumps([seed, listed]).encode()).hexdigest()[:16]
     study = Study(name, {c: (low, high) for c, (low, high) in criteria.items()}, SCALE, layout, len(entries))
     # The key first: a study without its key could be read, and not be evaluated.
-    _write(key_path, "key", {"study": name, "seed": seed, "images": listed})
+    shown = {case: list(window) for case, window in windows.items()}
+    _write(key_path, "key", {"study": name, "seed": seed, "images": listed, "windows": shown})
     about = {"study": name, "criteria": {c: list(ends) for c, ends in study.criteria.items()}, "scale": list(SCALE)}
     _write(folder / STUDY_FILE, "study", {**about, "layout": layout, "images": len(entries)})
     return study
+
+
+def check_free(folder: str | Path, key: str | Path | None = None) -> Path:
+    """Where the key of a new study would be. Raises InputError where a study or a key is there already."""
+    folder = Path(folder)
+    key_path = folder / KEY_FILE if key is None else Path(key)
+    for path in (folder / STUDY_FILE, key_path):
+        if path.exists():
+            raise InputError(f"{path} is there already; take another folder, since a new key would spoil its scores.")
+    if key is not None:
+        check_place(key_path)
+    return key_path
+
+
+def check_window(window: Any) -> tuple[float, float]:
+    """(lowest, highest value shown). Raises InputError where that is no window."""
+    try:
+        low, high = (float(value) for value in window)
+    except (TypeError, ValueError):
+        low, high = np.nan, np.nan
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise InputError(f"{window} is no window; give the lowest and the highest value to show, such as -160,240.")
+    return low, high
 
 
 def load_study(folder: str | Path) -> Study:
@@ -138,8 +162,9 @@ def load_key(folder: str | Path, key: str | Path | None = None) -> Key:
     stored = read_part(path, "key")
     try:
         entries = {code: KeyEntry(*parts) for code, parts in stored["images"].items()}
-        found = Key(stored["study"], int(stored["seed"]), entries)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        windows = {case: check_window(window) for case, window in stored.get("windows", {}).items()}
+        found = Key(stored["study"], int(stored["seed"]), entries, windows)
+    except (KeyError, TypeError, ValueError, AttributeError, InputError):
         raise InputError(f"{path} is damaged; restore it from a copy.") from None
     if found.study != load_study(folder).study:
         raise InputError(f"{path} is the key of another study than that in {folder}; give the right one.")
@@ -186,7 +211,8 @@ def write_reader(path: Path, content: dict[str, Any]) -> None:
     _write(path, "reader", content)
 
 
-def _check_images(images: Mapping[str, Mapping[str, str]]) -> None:
+def check_complete(images: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises InputError unless there are cases, and each has an image of each method."""
     if not images:
         raise InputError("There are no cases to read; give at least one.")
     methods = list(dict.fromkeys(method for of in images.values() for method in of))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..physics.linear_operator import operator_norm
-from .iteration import Monitor, Operator, Reconstruction, Stopping
+from .iteration import Monitor, Operator, Solution, Stopping
 from .wavelets import WaveletTransform
 
 #: The estimate of an operator's norm is a lower bound; so much more is safe.
@@ -24,7 +24,7 @@ def wavelet_compressed_sensing(
     levels: int | None = None,
     stopping: Stopping = Stopping(iterations=100, tolerance=1e-4),  # noqa: B008 - frozen
     norm: float | None = None,
-) -> Reconstruction:
+) -> Solution:
     """The least ½ |A W⁻¹ c - y|² + weight · max |Aᴴ y| · |c|₁ over the coefficients c of a wavelet transform.
 
     weight: as for ``total_variation``; the coarsest image costs nothing. moments, levels: see ``WaveletTransform``.

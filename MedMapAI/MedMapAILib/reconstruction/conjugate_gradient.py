@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..physics.mr_operator import MrOperator
-from .iteration import Monitor, Operator, Reconstruction, Stopping, item_dot, start_image
+from .iteration import Monitor, Operator, Solution, Stopping, item_dot, start_image
 
 
 @torch.no_grad()
@@ -17,7 +17,7 @@ def cgls(
     damping: float = 0.0,
     stopping: Stopping = Stopping(iterations=30),  # noqa: B008 - frozen
     start: Tensor | None = None,
-) -> Reconstruction:
+) -> Solution:
     """The least |A x - y|² + damping |x|²; real or complex, each item of a batch with its own steps.
 
     In exact arithmetic it is there after as many steps as there are different singular values; with noise it is best
@@ -51,7 +51,7 @@ def cg_sense(
     *,
     damping: float = 1e-3,
     stopping: Stopping = Stopping(iterations=30, tolerance=1e-4),  # noqa: B008 - frozen
-) -> Reconstruction:
+) -> Solution:
     """The complex image (B, 1, H, W) that fits an undersampled k-space (B, C, H, W) of several coils.
 
     damping: of the image's own power; the operator's norm is 1 where the squares of the sensitivities add up to 1.

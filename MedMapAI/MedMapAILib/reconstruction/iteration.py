@@ -42,7 +42,7 @@ class Stopping:
 
 
 @dataclasses.dataclass
-class Reconstruction:
+class Solution:
     """What an iterative reconstruction answers.
 
     image: (B, 1, H, W). residuals: |A x - y| / |y| over the whole batch, one for each iteration; of the image with
@@ -92,9 +92,9 @@ class Monitor:
             return True
         return len(self.residuals) >= self.stopping.iterations
 
-    def answer(self, image: Tensor) -> Reconstruction:
+    def answer(self, image: Tensor) -> Solution:
         """The result with this image."""
-        return Reconstruction(image, self.residuals, self.stopped)
+        return Solution(image, self.residuals, self.stopped)
 
 
 def inverse_of(values: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .iteration import Monitor, Operator, Reconstruction, Stopping, inverse_of
+from .iteration import Monitor, Operator, Solution, Stopping, inverse_of
 
 
 @torch.no_grad()
@@ -15,7 +15,7 @@ def mlem(
     *,
     stopping: Stopping = Stopping(),  # noqa: B008 - frozen
     start: Tensor | None = None,
-) -> Reconstruction:
+) -> Solution:
     """x ← x / (Aᵀ 1) · Aᵀ (y / A x): never negative, and the sum of A x is that of y after each iteration.
 
     Data below zero, as noise makes them of line integrals, count as zero. start: above zero everywhere; by default

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..physics.ct_projector import CtProjector
-from .iteration import Monitor, Reconstruction, Stopping, inverse_of, start_image
+from .iteration import Monitor, Solution, Stopping, inverse_of, start_image
 
 
 @torch.no_grad()
@@ -21,7 +21,7 @@ def ordered_subsets(
     start: Tensor | None = None,
     nonnegative: bool = True,
     relaxation: float = 1.0,
-) -> Reconstruction:
+) -> Solution:
     """SART over subsets of the views; with as many subsets as views it is SART as it was first described.
 
     One iteration is one pass over all views. Each subset holds every ``subsets``-th view, and the next one is far from

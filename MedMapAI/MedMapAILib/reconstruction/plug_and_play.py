@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .conjugate_gradient import cgls
-from .iteration import Monitor, Operator, Reconstruction, Stopping
+from .iteration import Monitor, Operator, Solution, Stopping
 
 #: So many steps of conjugate gradients solve for the data in each iteration, from the image before.
 _STEPS = 6
@@ -29,7 +29,7 @@ def plug_and_play(
     trust: float,
     start: Tensor | None = None,
     stopping: Stopping = Stopping(tolerance=0),  # noqa: B008 - frozen
-) -> Reconstruction:
+) -> Solution:
     """Half-quadratic splitting: by turns denoise, and fit the data near what the denoiser said.
 
     deviations: of the noise that the denoiser is told, one for each iteration, falling; in the image's unit (see

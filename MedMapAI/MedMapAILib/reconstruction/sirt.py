@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .iteration import Monitor, Operator, Reconstruction, Stopping, inverse_of, start_image
+from .iteration import Monitor, Operator, Solution, Stopping, inverse_of, start_image
 
 
 @torch.no_grad()
@@ -18,7 +18,7 @@ def sirt(
     start: Tensor | None = None,
     nonnegative: bool = True,
     relaxation: float = 1.0,
-) -> Reconstruction:
+) -> Solution:
     """x ← x + relaxation · C Aᵀ R (y - A x), with R and C one over the sums of A's rows and columns.
 
     Converges to the image whose misfit, weighted by R, is least, for 0 < relaxation < 2. The operator's entries are

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..physics.linear_operator import operator_norm
 from .conjugate_gradient import cgls
-from .iteration import Monitor, Operator, Reconstruction, Stopping
+from .iteration import Monitor, Operator, Solution, Stopping
 
 #: The square of the gradient's norm in two dimensions.
 _GRADIENT = 8.0
@@ -28,7 +28,7 @@ def total_variation(
     start: Tensor | None = None,
     nonnegative: bool = False,
     norm: float | None = None,
-) -> Reconstruction:
+) -> Solution:
     """The least ½ |A x - y|² + weight · max |Aᴴ y| · TV(x), TV being the sum of the gradient's lengths over the pixels.
 
     weight: as a part of the largest value of Aᴴ y, for each item of a batch, so that it means the same whatever the

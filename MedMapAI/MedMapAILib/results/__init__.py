@@ -21,6 +21,7 @@ from .detection import (
     FindingReference,
     finding_of_sphere,
 )
+from .reconstruction import DOMAINS, ImageKind, ImageReference, Reconstruction
 from .segmentation import (
     Segment,
     Segmentation,
@@ -37,6 +38,7 @@ from .segmentation import (
 )
 
 __all__ = [
+    "DOMAINS",
     "KINDS",
     "STATES",
     "ClassReference",
@@ -48,6 +50,9 @@ __all__ = [
     "FindingClasses",
     "FindingMask",
     "FindingReference",
+    "ImageKind",
+    "ImageReference",
+    "Reconstruction",
     "Saliency",
     "Segment",
     "Segmentation",

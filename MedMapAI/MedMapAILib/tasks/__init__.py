@@ -5,12 +5,16 @@ from __future__ import annotations
 from ..errors import InputError
 from .classification import ClassificationTask
 from .detection import DetectionTask
+from .generation import GenerationTask
+from .reconstruction import ReconstructionTask
 from .segmentation import SegmentationTask
 from .task import Task
 
 TASKS: dict[str, type[Task]] = {
     "classification": ClassificationTask,
     "detection": DetectionTask,
+    "generation": GenerationTask,
+    "reconstruction": ReconstructionTask,
     "segmentation": SegmentationTask,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from ..decoding import Answer, decode_labels
 from ..image import check_same_geometry
 from ..losses import SEGMENTATION as LOSSES
 from ..losses import build_loss, deep_supervision
-from ..metrics import bootstrap_interval, evaluate_labels
+from ..metrics import evaluate_labels, summarize_rows
 from ..networks import SEGMENTATION as NETWORKS
+from ..patches import cut
 from ..plan import Plan
 from ..preprocessing import Grid, labels_to_model_grid, to_model_grid
 from ..results import Segment, Segmentation
@@ -40,6 +42,7 @@ class SegmentationTask:
     losses = LOSSES
     key_metric = "dice"
     windows = "blended"
+    skips_air = True
     calibrates = False
 
     def __init__(self, plan: Plan, segments: tuple[Segment, ...], options: dict):
@@ -85,17 +88,17 @@ class SegmentationTask:
         def sample(prepared: dict, seed: int) -> dict:
             random = np.random.default_rng(seed)
             start = _patch_start(prepared, patch, foreground_fraction, random)
-            image = _cut(prepared["image"], start - margin, patch + 2 * margin)
-            label = _cut(prepared["label"][None], start - margin, patch + 2 * margin).astype(np.float32)
+            image = cut(prepared["image"], start - margin, patch + 2 * margin)
+            label = cut(prepared["label"][None], start - margin, patch + 2 * margin).astype(np.float32)
             if slice_axis is not None:
                 image, label = image.squeeze(slice_axis + 1), label.squeeze(slice_axis + 1)
             augment.set_random_state(seed=int(random.integers(2**31)))
             changed = augment({"image": torch.from_numpy(image), "label": torch.from_numpy(label)})
-            cut = tuple(
+            middle = tuple(
                 slice((n - p) // 2, (n - p) // 2 + p)
                 for n, p in zip(changed["image"].shape[1:], patch[kept], strict=True)
             )
-            return {key: torch.as_tensor(changed[key])[(slice(None), *cut)].contiguous() for key in ("image", "label")}
+            return {key: torch.as_tensor(changed[key])[(slice(None), *middle)].contiguous() for key in ("image", "label")}
 
         return sample
 
@@ -160,6 +163,13 @@ class SegmentationTask:
             labels = keep_largest_parts(labels)
         return Segmentation(labels=labels, affine=source.affine, segments=self.segments)
 
+    def uncropped(self, result: Segmentation, image: MetaTensor, slices: tuple[slice, slice, slice]) -> Segmentation:
+        """The labels of a part of an image, on the whole image's grid: nothing outside."""
+        whole = Grid.of(image)
+        labels = np.zeros(whole.shape, dtype=result.labels.dtype)
+        labels[slices] = result.labels
+        return replace(result, labels=labels, affine=whole.affine)
+
     def evaluate(self, result: Segmentation, reference: Segmentation) -> dict[str, Any]:
         """Dice, IoU, HD95, Hausdorff, surface Dice and volume error per segment, and their means; see metrics."""
         check_same_geometry(
@@ -183,13 +193,7 @@ class SegmentationTask:
 
     def summarize(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, dict[str, float]]:
         """Mean and 95 % bootstrap interval over cases of every number in the rows; what is not defined is left out."""
-        summary = {}
-        for name in dict.fromkeys(key for row in rows for key in row if key != "case"):
-            values = [row[name] for row in rows if isinstance(row.get(name), (int, float))]
-            if values:
-                mean, low, high = bootstrap_interval(values)
-                summary[name] = {"mean": mean, "low": low, "high": high, "cases": len(values)}
-        return summary
+        return summarize_rows(rows)
 
     def details(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, Any]:
         """Nothing: the rows say it all."""
@@ -226,11 +230,3 @@ def _patch_start(
         start = foreground[random.integers(len(foreground))] - random.integers(0, patch)
         return np.where(room > 0, np.clip(start, 0, np.maximum(room, 0)), room // 2)
     return np.where(room > 0, random.integers(0, np.maximum(room, 0) + 1), room // 2)
-
-
-def _cut(array: np.ndarray, start: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """The box of (C, *S) that begins at ``start``; beyond the volume its border is repeated."""
-    indices = [
-        np.clip(np.arange(a, a + n), 0, limit - 1) for a, n, limit in zip(start, size, array.shape[1:], strict=True)
-    ]
-    return array[np.ix_(np.arange(array.shape[0]), *indices)]

@@ -16,8 +16,9 @@ from ..plan import Plan
 #: detection a whole volume (1, C, I, J, K) → FoundBoxes.
 Network = Callable[[torch.Tensor], torch.Tensor]
 
-#: One value a voxel: windows are "blended". Boxes: they are "joined". A network that sees an image at once: "none".
-WINDOWS = ("blended", "joined", "none")
+#: One value a voxel: windows are "blended". Boxes: they are "joined". A network that sees an image at once: "none"; and
+#: one that is given no image but what was "measured", or nothing but noise, of which images are "made".
+WINDOWS = ("blended", "joined", "none", "measured", "made")
 
 
 class Task(Protocol):
@@ -35,11 +36,13 @@ class Task(Protocol):
     key_metric: str
     #: How what a network says of the windows of a volume becomes one answer before the task sees it: one of WINDOWS.
     windows: str
+    #: Of "blended" windows: whether those that show nothing but air can be left out.
+    skips_air: bool
     #: Whether ``calibrate`` has something to do.
     calibrates: bool
 
     def __init__(self, plan: Plan, answers: Any, options: dict):
-        """answers: segments (a tuple of Segment), Classes or FindingClasses. options: of inference and evaluation."""
+        """answers: segments (a tuple of Segment), Classes, FindingClasses or ImageKind. options: of inference and evaluation."""
 
     @property
     def output_channels(self) -> int:
@@ -63,6 +66,12 @@ class Task(Protocol):
     def training_loss(self, loss: Callable, network: torch.nn.Module, batch: dict) -> torch.Tensor:
         """The loss of a batch, a scalar, by a network in training mode."""
 
+    def opponent_loss(self, loss: Callable, network: torch.nn.Module, batch: dict) -> torch.Tensor:
+        """Of a loss with an ``opponent`` (the critic of a GAN): what the opponent makes small, by the same batch."""
+
+    def picture(self, network: Network, cases: Sequence[dict], device: torch.device) -> np.ndarray | None:
+        """What a network can do at this moment, to look at: uint8 (H, W) or (H, W, 3); None where there is none."""
+
     def validate(
         self, network: Network, loss: Callable, cases: Sequence[dict], device: torch.device
     ) -> dict[str, float]:
@@ -78,6 +87,9 @@ class Task(Protocol):
 
     def predict(self, network: Any, image: MetaTensor) -> Any:
         """The result, on the grid of the image."""
+
+    def uncropped(self, result: Any, image: MetaTensor, slices: tuple[slice, slice, slice]) -> Any:
+        """Of "blended" windows: the result of a part of an image, on the whole image's grid."""
 
     def evaluate(self, result: Any, reference: Any) -> dict[str, Any]:
         """Metrics of one result against its reference."""

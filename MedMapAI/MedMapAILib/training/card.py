@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..results import Classes, FindingClasses
+from ..results import Classes, FindingClasses, ImageKind
 
 
 def model_card(
     model: dict[str, Any],
     *,
-    answers: tuple | Classes | FindingClasses,
+    answers: tuple | Classes | FindingClasses | ImageKind,
     data: dict[str, Any],
     training: dict[str, Any],
     summary: dict[str, Any],
 ) -> str:
     """Write the card of a trained model as Markdown.
 
-    model: section [model] of the configuration. answers: segments, classes or classes of findings. data: "name",
+    model: section [model] of the configuration. answers: segments, classes, classes of findings or the kind of
+    images. data: "name",
     "train", "validation", "test" (numbers of cases), "evaluated" (which part the metrics are of), "duplicates" (a
     sentence). training: "network", "parameters", "epochs", "seed", "device", "minutes", "selection" (a sentence).
     summary: as ``evaluate_cases`` gives it.
@@ -59,13 +60,13 @@ def model_card(
     return "\n".join(lines)
 
 
-def _measured(answers: tuple | Classes | FindingClasses, data: dict, training: dict, summary: dict) -> list[str]:
+def _measured(answers: tuple | Classes | FindingClasses | ImageKind, data: dict, training: dict, summary: dict) -> list[str]:
     if not summary:
         return ["Not measured: no case was kept apart from training."]
     return [
         f"Measured on the {data['evaluated']} part of {data['name']}: {data[data['evaluated']]} cases that were not "
         "trained on. "
-        f"{training['selection']} {_WHAT_NUMBERS[type(answers)]}",
+        f"{training['selection']} {_what_numbers(answers)}",
         "",
         "| metric | mean | 95 % interval | cases |",
         "|---|---|---|---|",
@@ -87,10 +88,34 @@ _WHAT_NUMBERS = {
 }
 
 
-def _answers(answers: tuple | Classes | FindingClasses) -> list[str]:
+def _what_numbers(answers: tuple | Classes | FindingClasses | ImageKind) -> str:
+    if not isinstance(answers, ImageKind):
+        return _WHAT_NUMBERS[type(answers)]
+    low, high = answers.window
+    return (
+        f"Mean over cases with its 95 % bootstrap interval, over the display window from {low:g} to {high:g} "
+        f"{answers.unit}".rstrip()
+        + " (its width is the data range of PSNR and SSIM; SSIM slice by slice, windows of 7 pixels); bias is the mean "
+        "of the result minus that of the reference."
+    )
+
+
+def _answers(answers: tuple | Classes | FindingClasses | ImageKind) -> list[str]:
     if isinstance(answers, Classes):
         listed = [f"{number}. {name}" for number, name in enumerate(answers.names, start=1)]
         return ["## What it tells apart", "", f"A {answers.kind} classification:", "", *listed]
+    if isinstance(answers, ImageKind):
+        return ["## What it makes", "", *_images(answers)]
     if isinstance(answers, FindingClasses):
         return ["## What it finds", "", *(f"- {name}" for name in answers.names)]
     return ["## What it finds", "", "| label | segment |", "|---|---|", *(f"| {s.value} | {s.name} |" for s in answers)]
+
+
+def _images(kind: ImageKind) -> list[str]:
+    made = "of a measurement (a sinogram or k-space)" if kind.domain == "measurement" else "of an image"
+    unit = f" in {kind.unit}" if kind.unit else ""
+    lines = [f"An image{unit}, {made}."]
+    if kind.acquisition.get("kind", "none") != "none":
+        settings = ", ".join(f"{key} {value}" for key, value in kind.acquisition.items() if value is not None)
+        lines += ["", f"The measurements that it learned from were simulated: {settings}."]
+    return lines

@@ -42,9 +42,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "consensus": 0.5,
         "frame": None,
         "proposals": None,
+        "generated": None,
     },
     "split": {"file": None, "validation": 0.2, "test": 0.0, "seed": 0},
     "plan": {"file": None},
+    "acquisition": {"kind": "none"},
+    "reconstruction": {"unit": None, "window": []},
     "network": {"name": None},
     "loss": {"name": None},
     "transfer": {
@@ -59,6 +62,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "weight_decay": 1e-4,
         "momentum": 0.99,
+        "betas": None,
         "gradient_clipping": 1.0,
     },
     "schedule": {"name": "cosine", "warmup_epochs": 0.0, "final_fraction": 0.0, "power": 0.9},
@@ -82,6 +86,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "augmentation": {
         "flip_axes": [],
         "flip": 0.5,
+        "quarter_turns": 0.0,
         "affine": 0.5,
         "rotate_degrees": [15.0, 15.0, 15.0],
         "scale": 0.15,
@@ -132,6 +137,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "sensitivity": 0.95,
         "operating_copies": 0,
         "false_positives_per_scan": 1.0,
+        "embedding": "random",
     },
     "model": {
         "name": None,
@@ -157,6 +163,7 @@ PLACES = (
     ("dataset", "seriesuids"),
     ("dataset", "candidates"),
     ("dataset", "proposals"),
+    ("dataset", "generated"),
     ("split", "file"),
     ("plan", "file"),
     ("transfer", "weights"),
@@ -171,16 +178,18 @@ _TASK_DEFAULTS = {
     "segmentation": {"network": "unet", "loss": "dice-ce"},
     "classification": {"network": "resnet18", "loss": "cross-entropy"},
     "detection": {"network": "retinanet", "loss": "detector"},
+    "reconstruction": {"network": "fbpconvnet", "loss": "l1"},
+    "generation": {"network": "image-generator", "loss": "hinge"},
 }
 #: How an operating point can be chosen, by task; the first is the default.
 _RULES = {"classification": ("youden", "youden-plateau", "sensitivity"), "detection": ("f1", "false-positives")}
-#: Sections whose further keys belong to somebody else, who checks them: the network, the loss, the plan.
-_OPEN_SECTIONS = {"network", "loss", "plan"}
+#: Sections whose further keys belong to somebody else, who checks them: the network, the loss, the plan, the physics.
+_OPEN_SECTIONS = {"network", "loss", "plan", "acquisition"}
 _CHOICES = {
     ("task", "name"): tuple(_TASK_DEFAULTS),
     ("evaluation", "operating_point"): (None, "youden", "youden-plateau", "sensitivity", "f1", "false-positives"),
     ("transfer", "inflate"): ("mean", "center"),
-    ("dataset", "target"): (None, "binary", "single-label", "multi-label", "ordinal"),
+    ("dataset", "target"): (None, "binary", "single-label", "multi-label", "ordinal", "clean", "self"),
     ("inference", "weighting"): ("gaussian", "constant"),
     ("optimizer", "name"): ("adamw", "sgd"),
     ("schedule", "name"): ("cosine", "polynomial", "constant"),
@@ -260,6 +269,7 @@ def complete_config(config: dict, where: str = "the configuration") -> dict[str,
     task = completed["task"]["name"]
     for section, name in _TASK_DEFAULTS[task].items():
         completed[section]["name"] = completed[section]["name"] or name
+    _check_images(completed, where)
     rules = _RULES.get(task, (None,))
     rule = completed["evaluation"]["operating_point"] or rules[0]
     if task in _RULES and rule not in rules:
@@ -322,12 +332,36 @@ def _check(config: dict, where: str) -> None:
     mixed = config["augmentation"]["mixup"] or config["augmentation"]["cutmix"]
     if mixed and config["task"]["name"] != "classification":
         raise InputError(f"augmentation.mixup and cutmix are for classification; set them to 0 in {where}.")
+    if config["dataset"]["generated"] and config["task"]["name"] != "classification":
+        raise InputError(f"dataset.generated in {where} is for classification; take it out.")
+    betas = config["optimizer"]["betas"]
+    if betas is not None and not (
+        isinstance(betas, (list, tuple)) and len(betas) == 2 and all(isinstance(b, (int, float)) for b in betas)
+        and all(0 <= b < 1 for b in betas)
+    ):
+        raise InputError(f"optimizer.betas in {where} is {betas!r}; give two numbers from 0 to below 1 for AdamW.")
     if not 0 <= config["inference"]["overlap"] < 1:
         raise InputError(f"inference.overlap in {where} must be at least 0 and less than 1.")
     for key in ("epochs", "iterations_per_epoch", "batch", "validate_every", "seed"):
         value = config["training"][key]
         if value is not None and int(value) != value:
             raise InputError(f"training.{key} in {where} is {value!r}; it must be a whole number.")
+
+
+def _check_images(config: dict, where: str) -> None:
+    """What a reconstruction is told of its images and of how measurements of them come about."""
+    from ..measurements.acquisition import acquisition_of
+
+    window = config["reconstruction"]["window"]
+    if window and not (
+        len(window) == 2 and all(isinstance(x, (int, float)) for x in window) and window[0] < window[1]
+    ):
+        raise InputError(
+            f"reconstruction.window in {where} is {window!r}; give the lowest and the highest value that is shown, such "
+            "as [-1000, 1000]."
+        )
+    if config["task"]["name"] == "reconstruction":
+        config["acquisition"] = acquisition_of(config["acquisition"], where=where).about
 
 
 def _set(config: dict, setting: str) -> None:

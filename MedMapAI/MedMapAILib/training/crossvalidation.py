@@ -168,7 +168,7 @@ def _folds(dataset: Dataset, config: dict, folds: int, seed: int) -> dict[str, A
     else:
         split = make_split(dataset, validation=settings["validation"], test=settings["test"], seed=settings["seed"])
     taking_part = {*split.train, *split.validation}
-    cases = [case for case in dataset.cases if case.name in taking_part and case.labelled]
+    cases = [case for case in dataset.usable if case.name in taking_part]
     patients = merged_patients(
         {case.name: case.patient for case in dataset.cases}, [group["cases"] for group in split.duplicates]
     )
@@ -251,7 +251,7 @@ def _pooled(dataset: Dataset, config: dict, answered: list[dict], patients: dict
     groups = [patients[row["case"]] for row in rows]
     plan = read_plan(output / "fold-1" / "plan.json")
     if config["task"]["name"] != "classification":
-        task = task_class(config["task"]["name"])(plan, answers_of(dataset, config), {})
+        task = task_class(config["task"]["name"])(plan, answers_of(dataset, config, plan), {})
         return {"summary": task.summarize(rows, groups), **task.details(rows, groups)}
     task = ClassificationTask(plan, Classes(dataset.classes, dataset.kind), {})
     chances, target = task.arrays(rows)

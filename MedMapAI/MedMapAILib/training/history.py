@@ -13,7 +13,7 @@ from ..files import write_atomically
 class History:
     """Rows of numbers, one an epoch, kept in ``history.csv`` and, where TensorBoard is installed, in ``events/``.
 
-    columns: their names; the first is "epoch". rows: those of an interrupted run that is being resumed; what its files
+    columns: their names; the first is "epoch", and what else comes with a row follows. rows: those of an interrupted run that is being resumed; what its files
     hold beyond them is dropped.
     """
 
@@ -21,6 +21,7 @@ class History:
         self._columns = columns
         self._path = Path(folder) / "history.csv"
         self.rows: list[dict] = list(rows or [])
+        self._add_columns()
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -37,6 +38,7 @@ class History:
     def add(self, row: dict) -> None:
         """Add one epoch's row; a missing value stays empty."""
         self.rows.append(row)
+        self._add_columns()
         self._write()
         if self._events is not None:
             for name in self._columns[1:]:
@@ -48,6 +50,10 @@ class History:
         """Finish the event file."""
         if self._events is not None:
             self._events.close()
+
+    def _add_columns(self) -> None:
+        """What a loss is made of is known with its first row."""
+        self._columns = tuple(dict.fromkeys([*self._columns, *(key for row in self.rows for key in row)]))
 
     def _write(self) -> None:
         text = io.StringIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 import math
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from ..devices import choose_device, choose_precision, describe
@@ -67,10 +69,22 @@ class Trainer:
         self._dtype = choose_precision(self._settings["precision"], self._device)
         self._network = network.to(self._device)
         self._average = copy.deepcopy(self._network).eval()
+        # A critic begins with weights that depend on the seed alone.
+        torch.manual_seed(int(self._settings["seed"]))
         self._loss = task.build_loss(config["loss"], cases)
         self._optimizer = build_optimizer(
             self._network, config["optimizer"], layer_decay=config["transfer"]["layer_decay"]
         )
+        #: The critic of a GAN learns against the network, by an optimizer of its own.
+        self._opponent: torch.nn.Module | None = getattr(self._loss, "opponent", None)
+        self._opponent_optimizer: torch.optim.Optimizer | None = None
+        if isinstance(self._loss, torch.nn.Module):
+            self._loss.to(self._device)
+        if self._opponent is not None:
+            about = self._loss.opponent_optimizer
+            self._opponent_optimizer = torch.optim.Adam(
+                self._opponent.parameters(), lr=about["learning_rate"], betas=tuple(about["betas"])
+            )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
         self._cases, self._validation = cases, validation
         self._batch = int(self._settings["batch"] or task.plan.batch)
@@ -91,8 +105,9 @@ class Trainer:
             "iteration": 0,
             "loss_sum": 0.0,
             "norm_sum": 0.0,
+            "further_sums": {},
             "seconds": 0.0,
-            "best_metric": -1.0,
+            "best_metric": -math.inf,
             "best_epoch": 0,
             "rows": [],
         }
@@ -205,11 +220,15 @@ class Trainer:
                 unfreeze_every=transfer["unfreeze_every"],
                 epoch=progress["iteration"] / self._per_epoch,
             )
+        if self._opponent is not None:
+            self._train_opponent(batch)
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
             loss = self._task.training_loss(self._loss, self._network, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise self._failure(f"the loss became {value}")
+        if self._opponent is not None:
+            self._add({f"loss_{name}": part for name, part in self._loss.parts.items()})
         optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         self._scaler.unscale_(optimizer)
@@ -222,6 +241,30 @@ class Trainer:
         update_average(self._average, self._network, self._settings["ema_decay"], progress["iteration"])
         return value, norm if math.isfinite(norm) else 0.0
 
+    def _train_opponent(self, batch: dict[str, torch.Tensor]) -> None:
+        """Updates of the critic before one of the network."""
+        self._opponent.train().requires_grad_(True)
+        total = 0.0
+        for _ in range(self._loss.opponent_steps):
+            # In single precision: gradient penalties are gradients of gradients.
+            loss = self._task.opponent_loss(self._loss, self._network, batch)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise self._failure(f"the loss of the critic became {value}")
+            self._opponent_optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._opponent_optimizer.step()
+            total += value
+        self._add({"opponent_loss": total / self._loss.opponent_steps})
+        # While the network learns its gradient passes through the critic, which stays as it is.
+        self._opponent.requires_grad_(False)
+
+    def _add(self, numbers: dict[str, float]) -> None:
+        """To the sums of the epoch."""
+        sums = self._progress["further_sums"]
+        for name, number in numbers.items():
+            sums[name] = sums.get(name, 0.0) + float(number)
+
     def _end_epoch(self, history: History) -> None:
         progress = self._progress
         epoch = progress["iteration"] // self._per_epoch
@@ -231,9 +274,11 @@ class Trainer:
             "learning_rate": self._optimizer.param_groups[0]["lr"],
             "gradient_norm": progress["norm_sum"] / self._per_epoch,
             "seconds": round(progress["seconds"], 1),
+            **{name: total / self._per_epoch for name, total in progress["further_sums"].items()},
         }
         best_loss = min((r["train_loss"] for r in history.rows), default=math.inf)
-        if row["train_loss"] > _DIVERGENCE * abs(best_loss) + 1:
+        # Two that learn against each other do not agree on a loss that falls.
+        if self._opponent is None and row["train_loss"] > _DIVERGENCE * abs(best_loss) + 1:
             raise self._failure(f"the loss rose from {best_loss:.3g} to {row['train_loss']:.3g}")
         last = progress["iteration"] == self._total
         if len(self._validation) and (epoch % int(self._settings["validate_every"]) == 0 or last):
@@ -243,9 +288,30 @@ class Trainer:
                 progress |= {"best_metric": scores[self._task.key_metric], "best_epoch": epoch}
                 if self._settings["select"] == "best":
                     save_checkpoint({"epoch": epoch, "average": self._average.state_dict()}, self._output / "best.pt")
-        progress |= {"loss_sum": 0.0, "norm_sum": 0.0, "seconds": 0.0}
+        progress |= {"loss_sum": 0.0, "norm_sum": 0.0, "further_sums": {}, "seconds": 0.0}
         history.add(row)
-        self._on_event({"event": "epoch", **row, "fraction": progress["iteration"] / self._total})
+        event = {"event": "epoch", **row, "fraction": progress["iteration"] / self._total}
+        picture = self._picture(epoch) if epoch % int(self._settings["validate_every"]) == 0 or last else None
+        self._on_event(event if picture is None else {**event, "picture": str(picture)})
+
+    def _picture(self, epoch: int) -> Path | None:
+        """A file that shows what the network can do now, of a task that has something to show."""
+        show = getattr(self._task, "picture", None)
+        if show is None:
+            return None
+        cases = self._validation if len(self._validation) else self._cases
+        # What is drawn for the picture must not change what the training draws next, resumed or not.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(int(self._settings["seed"]))
+            pixels = show(self._image_network(self._average), cases, self._device)
+        if pixels is None:
+            return None
+        path = self._output / "samples" / f"epoch-{epoch:04d}.png"
+        path.parent.mkdir(exist_ok=True)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format="PNG")
+        write_atomically(path, file.getvalue())
+        return path
 
     def _validate(self) -> dict[str, float]:
         """Mean loss and key metric of the averaged network over the validation cases."""
@@ -261,7 +327,7 @@ class Trainer:
                 return network(images, *others)
 
         inference = self._config["inference"]
-        if self._task.windows == "none":
+        if self._task.windows in ("none", "measured", "made"):
             return forward
         if self._task.windows == "joined":
             return BoxWindows(_choosing(forward), **box_ways(self._task.plan, inference))
@@ -299,6 +365,14 @@ class Trainer:
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "progress": self._progress,
+            **(
+                {}
+                if self._opponent is None
+                else {
+                    "opponent": self._opponent.state_dict(),
+                    "opponent_optimizer": self._opponent_optimizer.state_dict(),
+                }
+            ),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -312,6 +386,9 @@ class Trainer:
         self._average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
+        if self._opponent is not None:
+            self._opponent.load_state_dict(state["opponent"])
+            self._opponent_optimizer.load_state_dict(state["opponent_optimizer"])
         self._progress = state["progress"]
 
 

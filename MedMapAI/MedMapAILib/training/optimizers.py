@@ -28,4 +28,6 @@ def build_optimizer(network: nn.Module, settings: dict, *, layer_decay: float = 
                 groups.append({"params": some, "weight_decay": decay, "scale": stage["scale"]})
     if settings["name"] == "sgd":
         return torch.optim.SGD(groups, lr=settings["learning_rate"], momentum=settings["momentum"], nesterov=True)
-    return torch.optim.AdamW(groups, lr=settings["learning_rate"])
+    # A network that learns against a critic needs less momentum than torch gives by default.
+    betas = tuple(map(float, settings.get("betas") or (0.9, 0.999)))
+    return torch.optim.AdamW(groups, lr=settings["learning_rate"], betas=betas)

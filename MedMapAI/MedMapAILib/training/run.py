@@ -18,20 +18,26 @@ from ..datasets.duplicates import content_hash
 from ..datasets.finding_statistics import finding_statistics
 from ..datasets.findings_table import write_luna16_submission
 from ..datasets.fingerprint import fingerprint
+from ..datasets.generated import generated_cases, with_generated
 from ..datasets.loading import load_cases
 from ..datasets.split import Split, make_split, read_split, with_duplicates, write_split
 from ..detection_plan import make_detection_plan
 from ..errors import InputError, RunError
+from ..generation_plan import make_generation_plan
 from ..inference.evaluation import evaluate_cases
 from ..inference.opening import open_predictor
+from ..networks import domain_of
 from ..plan import Plan, make_plan, plan_to_dict, read_plan, write_plan
-from ..results import Classes, FindingClasses, Segment, terminology_entry
+from ..reconstruction_plan import image_kind, make_reconstruction_plan
+from ..results import Classes, FindingClasses, ImageKind, Segment, terminology_entry
 from ..tasks import task_class
 from ..tasks.detection import results_of_rows
+from ..tasks.generation import UNNAMED
 from ..transfer import frozen_stages, load_pretrained
 from .card import model_card
 from .checkpoint import remove_unfinished
 from .config import PLACES, complete_config, decisive_settings, network_options
+from .generator_card import generator_card
 from .loop import Stopped, Trainer, build_network, remove_cache, write_json
 from .samples import PreparedCases
 from .second_look import calibrate, check_stages, make_stages
@@ -97,7 +103,11 @@ def train(
     by_name = {case.name: case for case in dataset.cases}
     train_cases, validation_cases = ([by_name[name] for name in names] for names in (split.train, split.validation))
     plan, plan_is_new = _plan(dataset, train_cases, config, output, on_event)
-    answers = answers_of(dataset, config)
+    real = len(train_cases)
+    if config["dataset"]["generated"]:
+        generated = generated_cases(config["dataset"]["generated"], dataset, split)
+        dataset, train_cases = with_generated(dataset, generated), [*train_cases, *generated.cases]
+    answers = answers_of(dataset, config, plan)
     beside = {"auxiliary": list(dataset.auxiliary), "auxiliary_weight": config["training"]["auxiliary_weight"]}
     options = config["inference"] | config["evaluation"] | (beside if dataset.auxiliary else {})
     options |= {"masks": config["network"]["name"] == "mask-rcnn", "chooses": config["network"]["name"] == "fast-rcnn"}
@@ -138,7 +148,8 @@ def train(
             }
         )
         trained = trainer.run()
-        concluded = task.conclude(trained, cases, validation, config)
+        # What is familiar and how sure it is are told from real images alone.
+        concluded = task.conclude(trained, [cases[n] for n in range(real)], validation, config)
     except Stopped:
         on_event({"event": "stopped", "reason": f"Stopped as asked; resume {output} to go on."})
         return None
@@ -198,18 +209,21 @@ def open_configured(config: dict[str, dict[str, Any]]) -> Dataset:
         kind=section["kind"],
         labels={int(k): v["name"] if isinstance(v, dict) else v for k, v in section["labels"].items()} or None,
         patient_pattern=section["patient_pattern"],
-        options={key: section[key] for key in DATASET_OPTIONS},
+        # A folder of images is one thing to learn from for a reconstruction, and another for other tasks.
+        options={key: section[key] for key in DATASET_OPTIONS} | {"task": config["task"]["name"]},
     )
 
 
 def _check_task(name: str, dataset: Dataset) -> None:
     """Raise InputError where the data set does not answer the question that the model is to learn."""
-    if dataset.task == name:
+    # A generator learns from images, with their classes or without.
+    if dataset.task == name or name == "generation" and dataset.task in ("classification", "segmentation"):
         return
     held = {
         "segmentation": "label maps",
         "classification": "classes",
         "detection": "findings",
+        "reconstruction": "images to be reconstructed",
     }
     raise InputError(
         f"{dataset.name} is a data set of {held[dataset.task]}, and task.name is {name!r}; set task.name to "
@@ -222,16 +236,47 @@ _WANTED = {
     "segmentation": "images with label maps (images/ and labels/, dataset.json, a table with a column label)",
     "classification": "images with classes (a folder a class, a table with a column class, a MedMNIST .npz)",
     "detection": "scans with findings (LUNA16, LIDC-IDRI, a table of boxes or centers, COCO, nnDetection)",
+    "generation": "images with classes (a folder a class, a table with a column class, a MedMNIST .npz), or without",
+    "reconstruction": "pairs of images (inputs/ and targets/), or volumes of which measurements are simulated",
 }
 
 
-def answers_of(dataset: Dataset, config: dict) -> tuple[Segment, ...] | Classes | FindingClasses:
-    """What a model of a data set answers, with the names and colors of the configuration."""
+def answers_of(dataset: Dataset, config: dict, plan: Plan) -> tuple[Segment, ...] | Classes | FindingClasses | ImageKind:
+    """What a model of a data set answers, with the names and colors of the configuration.
+
+    Raises InputError where a network for images is to learn from images that nothing is simulated of, or the other way
+    round.
+    """
+    if config["task"]["name"] == "generation":
+        told = dataset.task == "classification" and dataset.kind != "multi-label"
+        return Classes(dataset.classes, dataset.kind) if told else UNNAMED
+    if dataset.task == "reconstruction":
+        _check_acquisition(dataset, config)
+        return image_kind(plan, config, domain_of(config["network"]["name"]))
     if dataset.task == "classification":
         return Classes(dataset.classes, dataset.kind)
     if dataset.task == "detection":
         return FindingClasses(dataset.findings)
     return segments_of(dataset, config["dataset"]["labels"])
+
+
+def _check_acquisition(dataset: Dataset, config: dict) -> None:
+    simulated = config["acquisition"]["kind"] != "none"
+    if dataset.target == "clean" and not simulated:
+        raise InputError(
+            f"{dataset.name} holds true images alone, and nothing says how worse ones come about; set acquisition.kind "
+            "to ct, mr or noise, or dataset.target to self, with the loss noise2void, where they are noisy themselves."
+        )
+    if dataset.target != "clean" and simulated:
+        raise InputError(
+            f"acquisition.kind is {config['acquisition']['kind']!r}, which simulates inputs from true images, and "
+            f"{dataset.name} brings its own; set it to none."
+        )
+    if dataset.target == "self" and config["loss"]["name"] != "noise2void":
+        raise InputError(
+            f"{dataset.name} has no true images; only the loss noise2void learns from noisy images alone, and "
+            f"loss.name is {config['loss']['name']!r}."
+        )
 
 
 def segments_of(dataset: Dataset, described: dict[str, Any]) -> tuple[Segment, ...]:
@@ -313,8 +358,12 @@ def _plan(dataset: Dataset, cases: list[Case], config: dict, output: Path, on_ev
     on_event({"event": "progress", "fraction": 0.0, "message": "measuring the data"})
     if config["task"]["name"] == "classification":
         return make_class_plan(dataset, cases, changes), True
+    if config["task"]["name"] == "generation":
+        return make_generation_plan(dataset, cases, changes), True
     if config["task"]["name"] == "detection":
         return make_detection_plan(dataset, cases, changes), True
+    if config["task"]["name"] == "reconstruction":
+        return make_reconstruction_plan(dataset, cases, changes, domain=domain_of(config["network"]["name"])), True
     return make_plan(fingerprint(dataset, cases), changes), True
 
 
@@ -359,7 +408,7 @@ def _write(
     plan = task.plan
     evaluated = "test" if split.test else "validation"
     names = set(getattr(split, evaluated))
-    cases = [case for case in dataset.cases if case.name in names]
+    cases = [case for case in dataset.usable if case.name in names]
     settings = config["network"]
     model = config["model"] | {"name": config["model"]["name"] or output.name}
     selected = config["training"]["select"] == "best" or config["training"]["early_stopping_epochs"]
@@ -402,7 +451,8 @@ def _write(
         "task": task.name,
         "answers": answers,
         "model": model,
-        "inference": {**config["inference"], **config["evaluation"], **concluded, "auxiliary": list(dataset.auxiliary)},
+        "inference": {**config["inference"], **config["evaluation"], **concluded, "auxiliary": list(dataset.auxiliary)}
+        | ({"domain": answers.domain} if isinstance(answers, ImageKind) else {}),
         "train": {
             "config": _without_paths(config),
             "plan": plan_to_dict(plan),
@@ -429,6 +479,7 @@ def _write(
         common["inference"] |= calibrate(config, path, task, dataset, parts["validation"], on_event)
         write_bundle(path, metrics={}, card="", **common)
     summary: dict[str, Any] = {}
+    embedding = ""
     if cases:
         predictor = open_predictor(load_bundle(path), device=config["training"]["device"])
         result = evaluate_cases(
@@ -439,13 +490,15 @@ def _write(
                 {"event": "progress", "fraction": fraction, "message": f"evaluating: {message}"}
             ),
         )
-        summary = result["summary"]
+        summary, embedding = result["summary"], result.get("embedding", "")
         write_json(output / "evaluation.json", result)
         _write_table(output / "evaluation.csv", result["cases"])
         if task.name == "detection":
             write_luna16_submission(results_of_rows(result["cases"], answers.names), output / "submission.csv")
     metrics = {"measured_on": f"{dataset.name}, {evaluated} part, {len(cases)} cases", **summary}
-    card = model_card(model, answers=answers, data=data, training=training, summary=summary)
+    about = {"answers": answers, "data": data, "training": training, "summary": summary}
+    made = task.name == "generation"
+    card = generator_card(model, embedding=embedding, **about) if made else model_card(model, **about)
     write_bundle(path, metrics=metrics, card=card, **common)
     return path, metrics
 

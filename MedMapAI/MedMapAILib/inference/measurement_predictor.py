@@ -1,0 +1,119 @@
+"""A model that makes images of measurements, ready to be run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..bundle import Bundle
+from ..devices import choose_device, describe
+from ..errors import Cancelled, InputError
+from ..measurements.measured import CtMeasurement, Measurement, MrMeasurement
+from ..physics.coil_sensitivities import espirit
+from ..physics.ct_projector import CtProjector
+from ..physics.mr_operator import MrOperator
+from ..results import Reconstruction
+from ..tasks import task_class
+
+
+class MeasurementPredictor:
+    """Runs one model. Building it loads the network to the device; ``predict`` may then be called again and again.
+
+    bundle: from ``load_bundle``. device: as ``Predictor``. backend: "auto" or "torch", which is what computes here: the
+    physics lies between the layers. It computes in float32: sums over hundreds of views need it.
+    Raises InputError when there is no such device, or for another precision.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto", backend: str = "auto"):
+        self.bundle = bundle
+        if backend not in ("auto", "torch") or precision not in ("auto", "fp32"):
+            raise InputError(
+                f"The model {bundle.info.name} reconstructs measurements, which torch does in float32; leave --backend "
+                "and --precision out."
+            )
+        self._device = choose_device(device)
+        self.task = task_class(bundle.info.task)(bundle.plan, bundle.info.answers, bundle.inference)
+        self._network = bundle.build_network().to(self._device)
+        #: Seconds that the last prediction took, reading and writing left out.
+        self.seconds = 0.0
+
+    @property
+    def device_description(self) -> str:
+        """Where and in which number format it computes."""
+        return describe(self._device, torch.float32)
+
+    @property
+    def passes(self) -> int:
+        """How often a slice goes through the network."""
+        return 1
+
+    def close(self) -> None:
+        """Give back what the network holds; it can be run no more."""
+        self._network = None
+
+    def predict(
+        self,
+        measurement: Measurement,
+        *,
+        progress: Callable[[float, str], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        **_: Any,
+    ) -> Reconstruction:
+        """The image that a measurement was made of, on the measurement's own pixels.
+
+        progress: called with a fraction and a message after each slice. cancelled: asked before each. Raises
+        InputError for what is no measurement of the kind that the model takes, Cancelled.
+        """
+        began = time.monotonic()
+
+        def slices(measured: Measurement) -> np.ndarray:
+            made = []
+            one = _ct_slices if isinstance(measured, CtMeasurement) else _mr_slices
+            count = measured.shape[2]
+            with torch.inference_mode():
+                for number, (data, operator) in enumerate(one(measured, self._device)):
+                    if cancelled is not None and cancelled():
+                        raise Cancelled
+                    output = self._network(data, operator)
+                    made.append((output.abs() if output.is_complex() else output)[0, 0].float().cpu().numpy())
+                    if progress is not None:
+                        progress((number + 1) / count, f"slice {number + 1} of {count}")
+            images = np.stack(made)
+            crop = getattr(measured, "crop", None)
+            return images if crop is None else _middle(images, crop)
+
+        result = self.task.predict(slices, measurement)
+        self.seconds = time.monotonic() - began
+        notes = (*result.notes, f"Computed on {self.device_description}.")
+        return replace(result, method=self.bundle.info.name, notes=notes)
+
+
+def _ct_slices(measured: CtMeasurement, device: torch.device):
+    operator = CtProjector(measured.geometry).to(device)
+    for one in measured.line_integrals:
+        yield torch.from_numpy(np.ascontiguousarray(one, dtype=np.float32))[None, None].to(device), operator
+
+
+def _mr_slices(measured: MrMeasurement, device: torch.device):
+    for number, one in enumerate(measured.k_space):
+        k_space = torch.from_numpy(np.ascontiguousarray(one, dtype=np.complex64)).to(device)
+        mask = measured.mask if measured.mask.ndim == 2 else measured.mask[number]
+        mask = torch.from_numpy(np.ascontiguousarray(mask)).to(device)
+        if measured.sensitivities is not None:
+            sensitivities = torch.from_numpy(np.ascontiguousarray(measured.sensitivities[number])).to(device)
+        elif len(k_space) > 1:
+            sensitivities = espirit(k_space, mask)
+        else:
+            sensitivities = None
+        yield k_space[None], MrOperator(mask, sensitivities)
+
+
+def _middle(images: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
+    """The middle rows and columns of (S, H, W)."""
+    first = [(n - c) // 2 for n, c in zip(images.shape[1:], crop, strict=True)]
+    return images[:, first[0] : first[0] + crop[0], first[1] : first[1] + crop[1]]

@@ -1,0 +1,184 @@
+"""Reconstruction from images or measurements to a bundle that makes them better, on any grid."""
+
+import json
+
+import numpy as np
+import pytest
+from MedMapAILib.bundle import load_bundle
+from MedMapAILib.cli import main
+from MedMapAILib.datasets import open_dataset
+from MedMapAILib.errors import InputError, NotHounsfield
+from MedMapAILib.image import make_image, read_image, write_array
+from MedMapAILib.inference.evaluation import evaluate_cases
+from MedMapAILib.inference.measurement_predictor import MeasurementPredictor
+from MedMapAILib.inference.opening import open_predictor
+from MedMapAILib.inference.predictor import Predictor
+from MedMapAILib.measurements.acquisition import acquisition_of
+from MedMapAILib.training.run import train
+from orders import every_axis_order
+from reconstruction_data import body, reconstruction_config, write_bodies
+
+CT = {"kind": "ct", "views": 40, "photons": 2e4}
+
+
+@pytest.fixture(scope="module")
+def bodies(tmp_path_factory):
+    return write_bodies(tmp_path_factory.mktemp("reconstruction") / "data", 8)
+
+
+@pytest.fixture(scope="module")
+def denoiser(bodies, tmp_path_factory):
+    events = []
+    config = reconstruction_config(bodies, epochs=4, iterations=25)
+    return train(config, tmp_path_factory.mktemp("denoiser") / "out", on_event=events.append), events
+
+
+@pytest.fixture(scope="module")
+def primal_dual(bodies, tmp_path_factory):
+    events = []
+    network = {"name": "learned-primal-dual", "iterations": 2, "width": 8}
+    config = reconstruction_config(bodies, network=network, epochs=3, iterations=20)
+    config["plan"] = {"patch": [48, 48, 1], "spacing": [2.0, 2.0, 0.0]}
+    return train(config, tmp_path_factory.mktemp("primal-dual") / "out", on_event=events.append), events
+
+
+def root_mean_square(values):
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def test_it_takes_noise_from_images_that_it_never_saw(denoiser):
+    predictor = open_predictor(load_bundle(denoiser[0]))
+    assert isinstance(predictor, Predictor)
+    truth, affine = body(100)
+    noisy = acquisition_of(CT).degraded(make_image(truth[None], affine), 5)
+    result = predictor.predict(noisy)
+    assert result.unit == "HU" and result.window == (-1000.0, 1000.0)
+    assert root_mean_square(result.values - truth) < 0.8 * root_mean_square(noisy.numpy()[0] - truth)
+
+
+def test_the_bundle_says_what_it_makes_and_how_good_it_is(denoiser):
+    bundle = load_bundle(denoiser[0])
+    assert bundle.info.task == "reconstruction" and bundle.info.images.unit == "HU"
+    assert bundle.info.images.acquisition["views"] == 40
+    assert bundle.info.metrics["psnr_db"]["mean"] > 15 and 0 < bundle.info.metrics["ssim"]["mean"] <= 1
+    assert "from -1000 to 1000 HU" in bundle.info.card
+    rows = [event for event in denoiser[1] if event["event"] == "epoch"]
+    assert rows[-1]["validation_psnr_db"] > rows[0]["validation_psnr_db"] - 0.5
+
+
+def test_pictures_show_what_it_can_do(denoiser):
+    from PIL import Image
+
+    pictures = [event["picture"] for event in denoiser[1] if "picture" in event]
+    assert len(pictures) == 4
+    assert Image.open(pictures[-1]).size == (3 * 48, 48)
+
+
+def test_the_physical_result_does_not_depend_on_the_order_of_voxels(denoiser):
+    predictor = open_predictor(load_bundle(denoiser[0]))
+    truth, affine = body(101)
+    noisy = acquisition_of(CT).degraded(make_image(truth[None], affine), 5).numpy()[0]
+    expected = predictor.predict(make_image(noisy[None], affine)).values
+    for array, matrix, back in every_axis_order(noisy[None], affine):
+        result = predictor.predict(make_image(np.ascontiguousarray(array), matrix))
+        np.testing.assert_allclose(back(result.values), expected, atol=0.05)
+
+
+def test_outside_of_a_region_the_image_stays_as_it_was(denoiser):
+    predictor = open_predictor(load_bundle(denoiser[0]))
+    truth, affine = body(102)
+    noisy = acquisition_of(CT).degraded(make_image(truth[None], affine), 5)
+    result = predictor.predict(noisy, roi=((40.0, 40.0, 10.0), (30.0, 30.0, 11.0)))
+    changed = result.values != noisy.numpy()[0]
+    where = np.argwhere(changed)
+    assert changed.any() and where.min(axis=0)[0] >= 12 and where.max(axis=0)[0] <= 28
+
+
+def test_what_is_no_ct_is_refused_with_a_way_on(denoiser):
+    predictor = open_predictor(load_bundle(denoiser[0]))
+    truth, affine = body(103)
+    stored = make_image(truth[None] + 1024, affine)
+    with pytest.raises(NotHounsfield, match="1024"):
+        predictor.predict(stored)
+    stored.meta["assume_hounsfield"] = True
+    assert predictor.predict(stored).values.shape == truth.shape
+
+
+def test_a_network_with_the_physics_in_it_beats_filtered_backprojection(primal_dual):
+    predictor = open_predictor(load_bundle(primal_dual[0]))
+    assert isinstance(predictor, MeasurementPredictor)
+    truth, affine = body(104)
+    image = make_image(truth[None], affine)
+    measured = acquisition_of(CT).simulate_volume(image, 3)
+    fbp = acquisition_of(CT).degraded(image, 3).numpy()[0]
+    result = predictor.predict(measured)
+    assert result.values.shape == truth.shape
+    np.testing.assert_allclose(result.affine, affine)
+    assert root_mean_square(result.values - truth) < 0.8 * root_mean_square(fbp - truth)
+
+
+def test_evaluation_simulates_the_measurement_and_the_same_one_each_time(primal_dual, bodies):
+    predictor = open_predictor(load_bundle(primal_dual[0]))
+    dataset = open_dataset(bodies, options={"task": "reconstruction"})
+    first, second = (evaluate_cases(predictor, dataset, dataset.cases[:2]) for _ in range(2))
+    assert first == second
+    assert first["summary"]["psnr_db"]["cases"] == 2 and first["window"] == [-1000.0, 1000.0]
+
+
+def test_run_writes_the_image_and_scores_it(denoiser, tmp_path, capsys):
+    truth, affine = body(105)
+    noisy = acquisition_of(CT).degraded(make_image(truth[None], affine), 5)
+    write_array(noisy.numpy()[0], affine, tmp_path / "noisy.nrrd")
+    write_array(truth, affine, tmp_path / "truth.nrrd")
+    command = ["run", str(denoiser[0]), str(tmp_path / "noisy.nrrd"), str(tmp_path / "out.nii.gz")]
+    assert main([*command, "--reference", str(tmp_path / "truth.nrrd"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["unit"] == "HU" and report["metrics"]["psnr_db"] > 20
+    written = read_image(tmp_path / "out.nii.gz")
+    assert root_mean_square(written.numpy()[0] - truth) < root_mean_square(noisy.numpy()[0] - truth)
+    assert main([*command[:3], str(tmp_path / "out.seg.nrrd")]) == 2
+    assert main([*command, "--saliency", str(tmp_path / "map.nrrd")]) == 2
+
+
+def test_an_image_is_not_a_measurement(primal_dual, tmp_path, capsys):
+    truth, affine = body(106)
+    write_array(truth, affine, tmp_path / "truth.nrrd")
+    assert main(["run", str(primal_dual[0]), str(tmp_path / "truth.nrrd"), str(tmp_path / "out.nrrd")]) == 2
+    assert "medmapai reconstruct" in capsys.readouterr().err
+    with pytest.raises(InputError, match="sinogram"):
+        open_predictor(load_bundle(primal_dual[0])).predict(make_image(truth[None], affine))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"acquisition": {"kind": "none"}}, "acquisition.kind"),
+        ({"acquisition": {"kind": "pet"}}, "pet"),
+        ({"acquisition": {"kind": "ct", "views": 0}}, "views"),
+        ({"reconstruction": {"window": [5, 1]}}, "window"),
+        ({"loss": {"name": "dice"}}, "dice"),
+        ({"network": {"name": "unet"}}, "unet"),
+    ],
+)
+def test_mistakes_in_a_configuration_are_one_sentence(bodies, tmp_path, changes, said):
+    config = reconstruction_config(bodies) | changes
+    with pytest.raises(InputError, match=said):
+        train(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_learns_from_noisy_images_alone(bodies, tmp_path):
+    truth, affine = body(7)
+    random = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for number in range(4):
+        clean, affine = body(200 + number)
+        write_array(clean + random.normal(0, 80, clean.shape), affine, tmp_path / "data" / f"scan{number}.nrrd")
+    config = reconstruction_config(
+        tmp_path / "data", acquisition={"kind": "none"}, loss={"name": "noise2void"}, epochs=4, iterations=40
+    )
+    config["dataset"]["target"] = "self"
+    bundle = train(config, tmp_path / "out")
+    noisy = make_image((truth + random.normal(0, 80, truth.shape)).astype(np.float32)[None], affine)
+    result = open_predictor(load_bundle(bundle)).predict(noisy)
+    assert root_mean_square(result.values - truth) < 0.8 * root_mean_square(noisy.numpy()[0] - truth)
