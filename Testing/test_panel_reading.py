@@ -13,10 +13,11 @@ from MedMapAILib.image import make_image, write_array
 from MedMapAILib.reading.images import make_study
 from MedMapAILib.reading.study import CRITERIA, load_key
 
-CASES = ("thorax", "abdomen")
-METHODS = ("filtered", "variation", "learned")
+CASES = ("scanatom7", "scanbely3")
+#: No words of the panel.
+METHODS = ("xfbp", "xtvar", "xnet")
 #: How noisy each method's images are, HU.
-NOISE = {"filtered": 120, "variation": 40, "learned": 15}
+NOISE = {"xfbp": 120, "xtvar": 40, "xnet": 15}
 WINDOW = (-160.0, 240.0)
 
 
@@ -46,7 +47,7 @@ def voxels(case: str, method: str) -> np.ndarray:
     i, j, k = np.meshgrid(np.arange(64), np.arange(60), np.arange(20), indexing="ij")
     body = ((i - 32) / 28) ** 2 + ((j - 30) / 24) ** 2 < 1
     values = np.where(body, 0.0, -1000.0)
-    values[((i - 24) / 12) ** 2 + ((j - 28) / 14) ** 2 < 1] = 60 if case == "abdomen" else -850
+    values[((i - 24) / 12) ** 2 + ((j - 28) / 14) ** 2 < 1] = 60 if case == "scanbely3" else -850
     values[(i - 26) ** 2 + (j - 30) ** 2 + (2 * (k - 10)) ** 2 < 20] = 120
     seed = CASES.index(case) * 10 + METHODS.index(method)
     return (values + np.random.default_rng(seed).normal(0, NOISE[method], values.shape)).astype(np.int16)
@@ -131,7 +132,7 @@ def test_nobody_sees_what_is_what(opened, tmp_path, capfd):
     for position in range(6):
         seen = everything_seen(host, panel)
         entry = key.entries[reading.session.codes[0]]
-        assert not any(word in seen for word in (*METHODS, *CASES, str(tmp_path).lower(), ".nrrd"))
+        assert not [word for word in (*METHODS, *CASES, str(tmp_path).lower(), "study.json") if word in seen]
         np.testing.assert_array_equal(shown_values(reading)[0], voxels(entry.case, entry.method))
         if position < 5:
             reading.ui.nextButton.click()
@@ -219,7 +220,7 @@ def test_more_methods_than_slicer_has_views(opened, tmp_path):
     host, panel, reading = opened
     images = write_images(tmp_path / "images")
     for case in CASES:
-        images[case] |= {"again": images[case]["filtered"], "twice": images[case]["learned"]}
+        images[case] |= {"again": images[case]["xfbp"], "twice": images[case]["xnet"]}
     make_study(tmp_path / "study", images, layout="side-by-side", window=WINDOW, seed=0)
     begin(reading, tmp_path / "study")
     assert len(reading.views.nodes) == 5
@@ -293,7 +294,7 @@ def test_to_the_end_and_the_report(opened, tmp_path):
     host, panel, reading = opened
     folder = study_of(tmp_path)
     key = load_key(folder)
-    good = {"filtered": 2, "variation": 3, "learned": 5}
+    good = {"xfbp": 2, "xtvar": 3, "xnet": 5}
     for reader, stricter in (("R1", 0), ("R2", 1)):
         begin(reading, folder, reader)
         while True:
@@ -319,7 +320,7 @@ def test_to_the_end_and_the_report(opened, tmp_path):
     table = reading.ui.reportTable
     assert table.isVisibleTo(panel.parent) and table.rowCount == 12
     rows = [[table.item(row, column).text() for column in range(table.columnCount)] for row in range(12)]
-    assert ["noise", "learned", "4.5"] == [row for row in rows if row[:2] == ["noise", "learned"]][0][:3]
+    assert ["noise", "xnet", "4.5"] == [row for row in rows if row[:2] == ["noise", "xnet"]][0][:3]
     names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLTableNode")]
     assert names == [f"Reading: {name}" for name in ("means", "agreement", "comparisons", "scores")]
     scores = slicer.util.getNode("Reading: scores").GetTable()
@@ -371,7 +372,7 @@ def test_a_study_of_the_scene(opened, tmp_path):
     ui = reading.ui
     ui.makeBox.collapsed = False
     table = ui.volumesTable
-    assert [table.item(0, column).text() for column in range(3)] == ["thorax filtered", "thorax", "filtered"]
+    assert [table.item(0, column).text() for column in range(3)] == ["scanatom7 xfbp", "scanatom7", "xfbp"]
     ui.layoutSelector.setCurrentIndex(1)
     ui.windowBox.checked = True
     host.screenshot(panel_data.ARTIFACTS / "panel_reading_study.png")
@@ -391,7 +392,8 @@ def test_a_study_of_the_scene(opened, tmp_path):
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 4
     host.answer("Yes")
     ui.beginButton.click()
-    assert not any(word in everything_seen(host, panel) for word in (*METHODS, *CASES))
+    seen = everything_seen(host, panel)
+    assert not [word for word in (*METHODS, *CASES) if word in seen]
     for node, code in zip(reading.views.nodes, reading.session.codes, strict=True):
         entry = key.entries[code]
         found, place, _notes = mrml.voxels_from_node(node)
@@ -422,20 +424,21 @@ def test_mistakes_in_making(opened, tmp_path):
 
     ui.volumesTable.item(1, 2).setText("")
     refused("no method")
-    ui.volumesTable.item(1, 2).setText("filtered")
-    refused("Two volumes are called method filtered of case thorax")
-    ui.volumesTable.item(1, 2).setText("variation")
+    ui.volumesTable.item(1, 2).setText("xfbp")
+    refused("Two volumes are called method xfbp of case scanatom7")
+    ui.volumesTable.item(1, 2).setText("xtvar")
     ui.volumesTable.item(3, 0).setCheckState(0)
-    refused("Case abdomen has no image of variation")
+    refused("Case scanbely3 has no image of xtvar")
     ui.volumesTable.item(3, 0).setCheckState(2)
     nodes[1].SetSpacing(1, 1, 4)
-    refused("Case thorax: the image of filtered and that of variation are not in the same place")
+    refused("Case scanatom7: the image of xfbp and that of xtvar are not in the same place")
     host.check()
 
 
 def test_a_study_of_files(opened, tmp_path):
     host, panel, reading = opened
     images = write_images(tmp_path / "images")
+    reading.ui.makeBox.collapsed = False
     host.answer(str(tmp_path / "images"), str(tmp_path))
     reading.ui.makeFolderButton.click()
     assert reading.ui.aboutLabel.text == "6 images, one at a time."
@@ -444,7 +447,7 @@ def test_a_study_of_files(opened, tmp_path):
     host.answer(str(tmp_path / "list.csv"), str(tmp_path))
     reading.ui.makeTableButton.click()
     assert reading.ui.studyEdit.text == str(tmp_path / "reading_002")
-    (tmp_path / "images" / "learned" / "thorax.nrrd").unlink()
+    (tmp_path / "images" / "xnet" / "scanatom7.nrrd").unlink()
     host.answer(str(tmp_path / "list.csv"), str(tmp_path), "Ok")
     reading.ui.makeTableButton.click()
     assert "line 4: there is no file" in host.dialogs[-1].text
@@ -469,8 +472,8 @@ def test_names_and_broken_studies(opened, tmp_path):
     assert not list(folder.glob("reader-*")) and "Anna" not in host.dialogs[-1].text
     refused("There is no file", place=tmp_path)
     entry = load_key(folder)
-    code, lost = next((code, one) for code, one in entry.entries.items() if one.method == "learned")
-    image = tmp_path / "images" / "learned" / f"{lost.case}.nrrd"
+    code, lost = next((code, one) for code, one in entry.entries.items() if one.method == "xnet")
+    image = tmp_path / "images" / "xnet" / f"{lost.case}.nrrd"
     content = image.read_bytes()
     image.unlink()
     refused(f"The image {code} of this study is not there")

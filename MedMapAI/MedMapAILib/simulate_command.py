@@ -45,8 +45,8 @@ def add_simulate(commands: Any) -> None:
         "output",
         metavar="OUT",
         type=Path,
-        help="a measurement: .nrrd (and a .json beside it) or .h5 for CT, .npy (and .json) or .h5 for MR; an image where "
-        "it ends in .nii.gz, .nii or .mha, or with --image; with --pairs the folder of the data set to make",
+        help="a measurement: .nrrd (and a .json beside it) or .h5 for CT, .npy (and .json) or .h5 for MR; an image "
+        "where it ends in .nii.gz, .nii or .mha, or with --image; with --pairs the folder of the data set to make",
     )
     parser.add_argument("--kind", default="ct", choices=("ct", "mr", "noise"), help="what scans (default: ct)")
     parser.add_argument(
@@ -108,10 +108,8 @@ def _simulate(options: argparse.Namespace) -> None:
     else:
         report = _measurement(options, acquisition)
     report["warning"] = "Simulated; no scan of a patient."
-    if options.json:
-        print(json.dumps(report, indent=2))
-    else:
-        print(f"{options.output}: {report.pop('sentence')} ({report['warning']})")
+    sentence = report.pop("sentence")
+    print(json.dumps(report, indent=2) if options.json else f"{options.output}: {sentence} ({report['warning']})")
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

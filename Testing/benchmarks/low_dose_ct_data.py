@@ -32,7 +32,9 @@ def slabs(ranges: tuple[tuple[int, int], ...], size: int) -> list[tuple[int, int
     return [(first, min(first + size, end)) for begin, end in ranges for first in range(begin, end, size)]
 
 
-def averaged(values: np.ndarray, affine: np.ndarray, factor: int, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def averaged(
+    values: np.ndarray, affine: np.ndarray, factor: int, axes: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Values (I, J, K) averaged over ``factor`` voxels along some axes, and the affine of the result."""
     affine = affine.copy()
     step = np.eye(4)
@@ -85,7 +87,7 @@ def main() -> None:
 def write(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
     """A volume (I, J, K) in a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_array(path, np.round(values).astype(np.int16), affine)
+    write_array(np.round(values).astype(np.int16), affine, path)
 
 
 if __name__ == "__main__":

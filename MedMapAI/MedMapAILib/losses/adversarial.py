@@ -56,7 +56,6 @@ class _Adversarial(ReconstructionLoss):
         *,
         conditional: bool,
         spatial_dims: int,
-        channels: int,
         data_range: float,
         low: float,
     ) -> None:
@@ -66,7 +65,7 @@ class _Adversarial(ReconstructionLoss):
         self.weights = tuple(options[f"{part}_weight"] for part in ("fidelity", "adversarial", "perceptual"))
         self.perceptual = None
         if options["perceptual"]:
-            self.perceptual = Perceptual(options["perceptual"], channels=channels, low=low / data_range)
+            self.perceptual = Perceptual(options["perceptual"], spatial_dims=spatial_dims, low=low / data_range)
         self.opponent = critic
         self.opponent_steps = options["steps"]
         self.opponent_optimizer = {"learning_rate": options["learning_rate"], "betas": list(options["betas"])}
@@ -119,9 +118,7 @@ class ConditionalGan(_Adversarial):
     ) -> None:
         critic = PatchCritic(spatial_dims, channels + condition_channels, options["width"], options["layers"])
         conditional = condition_channels > 0
-        super().__init__(
-            options, critic, conditional=conditional, spatial_dims=spatial_dims, channels=channels, **common
-        )
+        super().__init__(options, critic, conditional=conditional, spatial_dims=spatial_dims, **common)
 
     def please(self, verdict: Tensor) -> Tensor:
         return functional.softplus(-verdict).mean()
@@ -148,9 +145,7 @@ class WassersteinGan(_Adversarial):
     ) -> None:
         conditional = bool(options["conditional"]) and condition_channels > 0
         critic = ImageCritic(spatial_dims, channels + conditional * condition_channels, options["width"])
-        super().__init__(
-            options, critic, conditional=conditional, spatial_dims=spatial_dims, channels=channels, **common
-        )
+        super().__init__(options, critic, conditional=conditional, spatial_dims=spatial_dims, **common)
         self.penalty = options["penalty"]
 
     def please(self, verdict: Tensor) -> Tensor:

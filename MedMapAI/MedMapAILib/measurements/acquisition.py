@@ -138,8 +138,9 @@ class Acquisition:
         """The measurement of a volume (1, I, J, K), slice by slice across its last axis.
 
         CT: across the axis that is nearest to the patient's length, where that is another one; the affine of the
-        measurement says so. device: what computes. progress: called with a fraction and a message. Raises InputError for a volume with channels or with the same value
-        everywhere, NotHounsfield for a CT whose values are none (unless ``image.meta["assume_hounsfield"]``).
+        measurement says so. device: what computes. progress: called with a fraction and a message.
+        Raises InputError for a volume with channels or with the same value everywhere, NotHounsfield for a CT whose
+        values are none (unless ``image.meta["assume_hounsfield"]``).
         """
         raise InputError(f'An acquisition of the kind "{self.kind}" measures nothing; "ct" and "mr" do.')
 

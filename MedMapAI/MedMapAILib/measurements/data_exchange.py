@@ -66,7 +66,8 @@ def read_data_exchange(
             raise InputError(
                 f"{path}: exchange/data has the axes {times(data.shape)}; the layout has angle, row, column."
             )
-        chosen = _rows(data.shape[1], rows)
+        count = data.shape[1]
+        chosen = _rows(count, rows)
         white = dataset(file, "exchange/data_white", path, kind=_KIND)
         fields = {"flat": white[:, chosen] if white.ndim == 3 else white[...]}
         if "exchange/data_dark" in file:
@@ -94,7 +95,8 @@ def read_data_exchange(
     spacing = float((description or {}).get("slice_spacing_mm", geometry.detector_spacing_mm))
     about = {"source": _KIND, "center_of_rotation_detector": _center(geometry), "detector_rows": _span(chosen)}
     hounsfield = bool((description or {}).get("hounsfield", False)) if hounsfield is None else hounsfield
-    affine = ct_affine(geometry, len(lines), spacing)
+    affine = ct_affine(geometry, count, spacing)
+    affine[:3, 3] += affine[:3, 2] * chosen.start
     return CtMeasurement(lines, geometry, affine, hounsfield=hounsfield, about=about, notes=tuple(notes))
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
 from ..files import check_place
 from .data_exchange import is_data_exchange, read_data_exchange
@@ -44,10 +46,10 @@ def read_measurement(
     """
     path = Path(path)
     kind = _kind_of(path)
-    given = None if geometry is None or isinstance(geometry, Mapping) else Path(geometry)
-    wishes = {"pixel_mm": pixel_mm, "image_size": image_size, "rows": rows, "hounsfield": hounsfield}
+    wishes = {"pixel_mm": pixel_mm, "image_size": image_size, "hounsfield": hounsfield}
     if kind == "nrrd":
-        return read_sinogram(path, geometry, **wishes)
+        found = _with_image(read_sinogram(path, geometry, **wishes), pixel_mm, image_size)
+        return _some_slices(found, rows)
     if kind == "npy":
         return _some_slices(read_k_space(path, geometry), rows)
     with open_hdf5(path) as file:
@@ -55,7 +57,10 @@ def read_measurement(
         layout = next((name for name, test in tests.items() if test(file)), None)
         holds = ", ".join(list(file)[:8]) or "nothing"
     if layout == "exchange":
-        return read_data_exchange(path, read_description(geometry, path) if given or geometry else None, **wishes)
+        said = None if geometry is None else read_description(geometry, path)
+        return read_data_exchange(path, said, rows=rows, **wishes)
+    if layout and geometry is not None:
+        raise InputError(f"{path} says itself how it was measured; leave the geometry out.")
     if layout == "fastmri":
         return read_fastmri(path, slices=rows)
     if layout == "ismrmrd":
@@ -124,8 +129,6 @@ def _with_image(measurement: Measurement, pixel_mm: float | None, size: int | tu
     """A sinogram whose image is another one, round the same center of rotation."""
     if not isinstance(measurement, CtMeasurement) or (pixel_mm is None and size is None):
         return measurement
-    import numpy as np
-
     old = measurement.geometry
     size = old.image_size if size is None else (size, size) if isinstance(size, int) else size
     new = replace(old, pixel_mm=old.pixel_mm if pixel_mm is None else pixel_mm, image_size=size)

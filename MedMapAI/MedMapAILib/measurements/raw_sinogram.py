@@ -144,7 +144,6 @@ def read_sinogram(
     *,
     pixel_mm: float | None = None,
     image_size: int | tuple[int, int] | None = None,
-    rows: tuple[int, int] | None = None,
     hounsfield: bool | None = None,
 ) -> CtMeasurement:
     """A NRRD file of (detector, view, slice), the detector fastest, or of (detector, view).
@@ -160,23 +159,30 @@ def read_sinogram(
             f"{path} is a sinogram without a geometry: there is no {beside(path).name} beside it; write one, or give "
             f"--geometry. It is JSON such as {_EXAMPLE}."
         )
-    numbers = geometry_numbers(description)
     notes = [str(note) for note in description.get("notes", [])]
-    complete = complete_geometry(
-        numbers, values.shape[-1], where=str(path), notes=notes, pixel_mm=pixel_mm, image_size=image_size
+    place = description.get("affine")
+    if place is not None:
+        # Of the image that the description means; another one is put round the same center later.
+        pixel_mm = image_size = None
+    scanned = complete_geometry(
+        geometry_numbers(description),
+        values.shape[-1],
+        where=str(path),
+        notes=notes,
+        pixel_mm=pixel_mm,
+        image_size=image_size,
     )
     # Before any work on the values, which may be many.
-    complete.check_sinogram(values.shape)
-    values = values[slice(*rows)] if rows else values
+    scanned.check_sinogram(values.shape)
     lines = finished_sinogram(_line_integrals(values, description, path, notes), notes)
-    affine, shape = description.get("affine"), (*complete.image_size[::-1], len(lines))
-    kept = affine is not None and rows is None and pixel_mm is None and image_size is None
+    if place is None:
+        affine = ct_affine(scanned, len(lines), float(description.get("slice_spacing_mm", 1.0)))
+    else:
+        affine = check_affine(np.asarray(place, dtype=float), f"The description of {path}")
     return CtMeasurement(
         lines,
-        complete,
-        check_affine(np.asarray(affine, dtype=float), f"The description of {path}")
-        if kept
-        else ct_affine(complete, shape[2], float(description.get("slice_spacing_mm", 1.0))),
+        scanned,
+        affine,
         hounsfield=bool(description.get("hounsfield", True) if hounsfield is None else hounsfield),
         water_per_mm=float(description.get("water_per_mm", WATER_PER_MM)),
         about=dict(description.get("about", {})),

@@ -30,7 +30,7 @@ from .findings import (
     update_findings,
 )
 from .geometry import world_matrix
-from .history import history_nodes, update_history
+from .history import further_charts, further_columns, history_nodes, update_history
 from .reconstructions import (
     composite_nodes,
     fade_compared,
@@ -60,6 +60,8 @@ __all__ = [
     "findings_table",
     "findings_threshold",
     "findings_volume",
+    "further_charts",
+    "further_columns",
     "history_nodes",
     "image_from_node",
     "image_reference_from_node",

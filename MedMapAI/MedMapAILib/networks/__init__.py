@@ -161,9 +161,7 @@ CLASSIFICATION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(b
 DETECTION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _DETECTION}
 RECONSTRUCTION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _RECONSTRUCTION}
 GENERATION: dict[str, Callable[..., nn.Module]] = {name: functools.partial(build, name) for name in _GENERATION}
-NETWORKS: dict[str, Callable[..., nn.Module]] = (
-    SEGMENTATION | CLASSIFICATION | DETECTION | RECONSTRUCTION | GENERATION
-)
+NETWORKS: dict[str, Callable[..., nn.Module]] = SEGMENTATION | CLASSIFICATION | DETECTION | RECONSTRUCTION | GENERATION
 
 
 def _family(name: str) -> ModuleType:

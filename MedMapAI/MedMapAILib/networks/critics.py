@@ -70,8 +70,8 @@ class PatchCritic(nn.Module):
         if min(images.shape[2:]) < self.least_size:
             size = "×".join(str(n) for n in images.shape[2:])
             raise InputError(
-                f"The critic judges patches of images of {self.least_size} pixels a side or more, and these are {size}; "
-                "make the training patch larger or loss.layers less."
+                f"The critic judges images of {self.least_size} pixels a side or more, and these are {size}; make the "
+                "training patch larger or loss.layers less."
             )
         return self.body(images)
 

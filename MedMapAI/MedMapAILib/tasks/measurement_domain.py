@@ -47,6 +47,11 @@ class MeasurementDomain:
                 "A network that reconstructs from measurements needs to know how they come about; set acquisition.kind "
                 'to "ct" or "mr".'
             )
+        if isinstance(self.acquisition.about.get("views"), list):
+            raise InputError(
+                "A network that reconstructs from measurements learns from one number of views; acquisition.views is "
+                f"{self.acquisition.about['views']}."
+            )
         if plan.patch[2] != 1 or 0 in plan.spacing[:2]:
             raise InputError(
                 f"A reconstruction from measurements is made slice by slice: plan.patch is {list(plan.patch)} and "
@@ -169,7 +174,8 @@ class MeasurementDomain:
 
     def _projector(self, device: torch.device) -> CtProjector:
         if device not in self._operators:
-            self._operators[device] = self.acquisition.operator(self._size, self._spacing).to(device)
+            operator = self.acquisition.drawn(0).operator(self._size, self._spacing)
+            self._operators[device] = operator.to(device)
         return self._operators[device]
 
     def inference_transform(self, image: MetaTensor) -> MetaTensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import write_atomically
+from ..networks import domain_of
 from .config import complete_config, read_config
 
 #: Made by a training that was begun in a folder.
@@ -20,14 +21,23 @@ _CONFIGURATIONS = ("config.toml", "config.json")
 #: without findings in a detection.
 Sample = tuple[str | None, str | None, str]
 
+#: What the images of a reconstruction are: the truth, of which inputs are simulated; inputs with what they should be;
+#: or noisy images without truth.
+DATA_KINDS = ("clean", "pairs", "self")
+#: The loss that learns from noisy images alone.
+_SELF_SUPERVISED = "noise2void"
+#: Of networks that are given measurements: of which kind.
+_MEASURED = {"learned-primal-dual": "ct", "varnet": "mr"}
+
 
 @dataclass(frozen=True)
 class TrainingParameters:
     """Settings of one training.
 
-    task: "segmentation", "classification" or "detection". dataset: folder or file of the cases, or None when they come
+    task: "segmentation", "classification", "detection", "reconstruction" or "generation". dataset: folder or file of the cases, or None when they come
     from the scene; then ``scene_cases`` has a pair of names for each case, (volume, segmentation), None where nothing
-    is chosen yet, or ``scene_samples`` what is to be classified or found. output: folder for everything that is made.
+    is chosen yet, ``scene_samples`` what is to be classified or found, or ``scene_images`` pairs (volume, what it should
+    be) of a reconstruction, whose second is None where there is none. output: folder for everything that is made.
     recipe: a configuration whose other settings are kept.
     """
 
@@ -61,6 +71,10 @@ class TrainingParameters:
     backbone: str = "light"
     region: str = "all"
     frame: str = ""
+    #: Of a reconstruction: what the images are, one of DATA_KINDS; settings of section [acquisition], for "clean".
+    data_kind: str = "clean"
+    acquisition: dict[str, Any] = field(default_factory=dict)
+    scene_images: tuple[tuple[str | None, str | None], ...] = ()
 
     def is_valid(self) -> tuple[bool, str]:
         """Whether a training can start, and if not, what to do first: (True, "") or (False, sentence)."""
@@ -94,6 +108,10 @@ class TrainingParameters:
             self._set_classification(config)
         elif self.task == "detection":
             self._set_detection(config)
+        elif self.task == "reconstruction":
+            self._set_reconstruction(config)
+        elif self.task == "generation":
+            self._set_classes(config)
         else:
             self._set_labels(config)
         config["optimizer"] |= {"name": self.optimizer, "learning_rate": self.learning_rate}
@@ -109,7 +127,8 @@ class TrainingParameters:
         if self.task == "segmentation":
             return {}
         data = self.config()["dataset"]
-        return {key: value for key, value in data.items() if key not in ("path", "kind", "labels", "patient_pattern")}
+        options = {k: v for k, v in data.items() if k not in ("path", "kind", "labels", "patient_pattern")}
+        return options | {"task": self.task}
 
     def _set_labels(self, config: dict[str, dict[str, Any]]) -> None:
         # Colors and terminology of the recipe stay with the segments that keep their names.
@@ -124,6 +143,9 @@ class TrainingParameters:
         config["network"] |= {"attention": self.attention, "members": self.members}
         config["transfer"] = config.get("transfer", {}) | {"weights": self.weights or None}
         config["augmentation"] = config.get("augmentation", {}) | {"mixup": self.mixup}
+        self._set_classes(config)
+
+    def _set_classes(self, config: dict[str, dict[str, Any]]) -> None:
         data = config["dataset"]
         data["classes"] = list(self.classes)
         if self.class_columns:
@@ -138,12 +160,58 @@ class TrainingParameters:
         config["dataset"]["classes"] = list(self.classes)
         config["dataset"]["frame"] = self.frame or None
 
+    def _set_reconstruction(self, config: dict[str, dict[str, Any]]) -> None:
+        config["dataset"]["target"] = {"clean": None, "pairs": None, "self": "self"}[self.data_kind]
+        known = config.get("acquisition", {})
+        if self.data_kind != "clean":
+            config["acquisition"] = {"kind": "none"}
+        elif known.get("kind") == self.acquisition.get("kind"):
+            config["acquisition"] = {**known, **self.acquisition}
+        else:
+            # The other settings of the recipe are for another kind of measurement.
+            config["acquisition"] = dict(self.acquisition)
+
     def _wrong_with_data(self) -> str:
+        if self.task == "reconstruction" and self._wrong_with_learning():
+            return self._wrong_with_learning()
         if self.dataset is not None:
             return self._wrong_with_dataset()
         if self.task == "detection":
             return self._wrong_with_boxes()
-        return self._wrong_with_samples() if self.task == "classification" else self._wrong_with_pairs()
+        if self.task == "reconstruction":
+            return self._wrong_with_images()
+        boxes = self.task in ("classification", "generation")
+        return self._wrong_with_samples() if boxes else self._wrong_with_pairs()
+
+    def _wrong_with_learning(self) -> str:
+        """What does not fit each other in what a reconstruction learns, and from what."""
+        alone, hides = self.data_kind == "self", self.loss == _SELF_SUPERVISED
+        if alone and not hides:
+            return f"From noisy images alone only the loss {_SELF_SUPERVISED} learns: choose it, or other data."
+        if hides and not alone:
+            return f"The loss {_SELF_SUPERVISED} is for noisy images alone: choose another loss, or such data."
+        if domain_of(self.network) != "measurement":
+            return ""
+        if self.data_kind != "clean":
+            return f"The network {self.network} learns from measurements of true images: choose true images."
+        if self.acquisition.get("kind") != _MEASURED[self.network]:
+            return f"The network {self.network} is for {_MEASURED[self.network].upper()}: choose that acquisition."
+        return ""
+
+    def _wrong_with_images(self) -> str:
+        paired = self.data_kind == "pairs"
+        for number, (volume, target) in enumerate(self.scene_images, start=1):
+            if volume is None or paired and target is None:
+                what = "volume" if volume is None else "target"
+                return f"Image {number} has no {what}; choose one or remove the row."
+            if paired and volume == target:
+                return f"Image {number} is its own target; choose what it should be."
+        images = [pair if paired else pair[0] for pair in self.scene_images]
+        if len(images) < 2:
+            return "Add at least 2 images: one to train on and one to check the model."
+        if len(set(images)) < len(images):
+            return "Two rows hold the same image; remove one of them."
+        return ""
 
     def _wrong_with_dataset(self) -> str:
         if not self.dataset:

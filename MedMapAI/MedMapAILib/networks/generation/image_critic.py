@@ -16,6 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from .image_generator import channels_last
+
 #: No axis of the last map is shorter.
 _SMALLEST = 4
 #: Images whose spread is looked at together.
@@ -43,11 +45,12 @@ class ImageCritic(nn.Module):
 
     def forward(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """images: from -1 to 1. classes: flags, 0 or 1."""
-        x = images
+        x = channels_last(images)
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
         x = F.leaky_relu(self.last(torch.cat([x, _spread(x)], dim=1)), 0.2)
-        x = x.mean(dim=tuple(range(2, x.ndim)))
+        # A sum, not a mean, whose differences would be lost under spectral normalization.
+        x = x.sum(dim=tuple(range(2, x.ndim)))
         return self.score(x)[:, 0] + (x * self.of_class(classes.to(x.dtype))).sum(dim=1)
 
 

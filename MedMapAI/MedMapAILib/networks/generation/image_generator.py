@@ -67,7 +67,7 @@ class ImageGenerator(nn.Module):
         flags = F.normalize(self.embedding(classes.to(noise.dtype)), dim=1) * math.sqrt(_CLASS_NUMBERS)
         steering = torch.cat([noise, flags], dim=1)
         x = self.first(steering)
-        x = x.view(len(x), -1, *self._first)
+        x = channels_last(x.view(len(x), -1, *self._first))
         for block in self.blocks:
             x = block(x, steering)
         x = torch.tanh(self.last(F.relu(self.last_norm(x, steering))))
@@ -79,6 +79,11 @@ class ImageGenerator(nn.Module):
     def draw_noise(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """(count, noise) on the CPU, from ``generator`` or torch's global one; the same on every device."""
         return torch.randn(count, self.noise_numbers, generator=generator)
+
+
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    """The same tensor with channels last in memory, with which a CPU convolves few channels twice as fast."""
+    return x.contiguous(memory_format=(torch.channels_last, torch.channels_last_3d)[x.ndim - 4])
 
 
 class _SteeredNorm(nn.Module):

@@ -16,6 +16,8 @@ from ..checks import NORMS, check_norm
 SLOPE = 0.1
 #: No normalization: it takes away the mean of what a window sees, and with it how many HU a region has.
 NO_NORM = "none"
+#: The order in memory in which the channels of a pixel are beside each other.
+_PACKED = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def convolution(spatial_dims: int, channels: int, outputs: int, kernel: int = 3, **options: Any) -> nn.Module:
@@ -28,7 +30,7 @@ def convolution(spatial_dims: int, channels: int, outputs: int, kernel: int = 3,
     nn.init.kaiming_normal_(layer.weight, a=SLOPE, nonlinearity="leaky_relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-    return layer
+    return layer.to(memory_format=_PACKED[spatial_dims])
 
 
 def zero(layer: nn.Module, part: float = 0.0) -> nn.Module:
@@ -41,8 +43,8 @@ def zero(layer: nn.Module, part: float = 0.0) -> nn.Module:
 
 
 def packed(values: Tensor) -> Tensor:
-    """The values with the channels of a pixel beside each other, which is how convolutions are fastest."""
-    return values.contiguous(memory_format=(torch.channels_last, torch.channels_last_3d)[values.ndim - 4])
+    """The values (B, C, *S) with the channels of a pixel beside each other, which is how convolutions are fastest."""
+    return values.contiguous(memory_format=_PACKED[values.ndim - 2])
 
 
 class UNet(nn.Module):
