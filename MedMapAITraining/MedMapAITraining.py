@@ -19,18 +19,29 @@ _beside = Path(__file__).resolve().parent.parent / "MedMapAI"
 if (_beside / "MedMapAIQt").is_dir() and str(_beside) not in sys.path:
     sys.path.append(str(_beside))
 
-from MedMapAIQt.case_list import PAIRS, SAMPLES, cases_of, set_cases  # noqa: E402
-from MedMapAIQt.case_table import CaseTable, pair_columns, sample_columns  # noqa: E402
+from MedMapAIQt.case_list import IMAGES, PAIRS, SAMPLES, cases_of, set_cases  # noqa: E402
+from MedMapAIQt.case_table import CaseTable, image_columns, pair_columns, sample_columns  # noqa: E402
 from MedMapAIQt.chart_view import ChartView  # noqa: E402
 from MedMapAIQt.error_dialog import show_error  # noqa: E402
 from MedMapAIQt.module_logic import ModuleLogic  # noqa: E402
 from MedMapAIQt.module_panel import ModulePanel  # noqa: E402
-from MedMapAIQt.scene_cases import export_findings, export_pairs, export_samples, new_samples  # noqa: E402
+from MedMapAIQt.sample_view import SampleView  # noqa: E402
+from MedMapAIQt.scene_cases import (  # noqa: E402
+    export_findings,
+    export_images,
+    export_pairs,
+    export_samples,
+    new_samples,
+)
 from MedMapAIQt.self_test import ModuleTest  # noqa: E402
 from MedMapAIQt.training_fields import (  # noqa: E402
+    ACQUISITIONS,
     CLASSIFICATION,
+    DATA_KINDS,
     DETECTION,
     FRAMES,
+    GENERATION,
+    RECONSTRUCTION,
     SOURCES,
     TASKS,
     parameters_of,
@@ -51,6 +62,10 @@ CLASS_LOSSES = ["cross-entropy", "focal"]
 DET_NETWORKS = ["retinanet", "faster-rcnn", "mask-rcnn", "fast-rcnn"]
 BACKBONES = ["light", "resnet18-fpn", "resnet50-fpn"]
 REGIONS = ["all", "lungs"]
+IMAGE_NETWORKS = ["fbpconvnet", "red-cnn", "learned-primal-dual", "varnet"]
+IMAGE_LOSSES = ["mse", "l1", "charbonnier", "ssim", "noise2void", "conditional-gan", "wasserstein-gan"]
+GENERATORS = ["image-generator"]
+GENERATOR_LOSSES = ["hinge", "logistic"]
 ATTENTION = ["none", "se", "cbam", "transformer"]
 OPTIMIZERS = ["adamw", "sgd"]
 DEVICES = ["auto", "cpu", "cuda"]
@@ -64,8 +79,9 @@ class MedMapAITraining(ScriptedLoadableModule):
         parent.dependencies = ["MedMapAI"]
         parent.contributors = ["MedMapAI developers"]
         parent.helpText = _(
-            "Trains a model that segments, classifies or detects, on a data set or on cases that are open in Slicer. "
-            "The finished model is listed in the module MedMapAI.<br><b>Research use only; not a medical device.</b>"
+            "Trains a model that segments, classifies, detects, makes images better or makes new ones, on a data set "
+            "or on cases that are open in Slicer. The finished model is listed in the module MedMapAI."
+            "<br><b>Research use only; not a medical device.</b>"
         )
         parent.acknowledgementText = _("Built on 3D Slicer, PyTorch and MONAI.")
 
@@ -92,6 +108,17 @@ class MedMapAITrainingParameterNode:
     backbone: Annotated[str, Choice(BACKBONES)] = "light"
     region: Annotated[str, Choice(REGIONS)] = "all"
     frame: Annotated[str, Choice(FRAMES)] = FRAMES[0]
+    dataKind: Annotated[str, Choice(DATA_KINDS)] = DATA_KINDS[0]
+    acquisition: Annotated[str, Choice(ACQUISITIONS)] = ACQUISITIONS[0]
+    views: str = "360"
+    photons: str = "100000"
+    acceleration: str = "4"
+    coils: Annotated[int, WithinRange(1, 64)] = 1
+    noise: str = "20"
+    imageNetwork: Annotated[str, Choice(IMAGE_NETWORKS)] = IMAGE_NETWORKS[0]
+    imageLoss: Annotated[str, Choice(IMAGE_LOSSES)] = IMAGE_LOSSES[0]
+    generator: Annotated[str, Choice(GENERATORS)] = GENERATORS[0]
+    generatorLoss: Annotated[str, Choice(GENERATOR_LOSSES)] = GENERATOR_LOSSES[0]
     network: Annotated[str, Choice(NETWORKS)] = "unet"
     loss: Annotated[str, Choice(LOSSES)] = "dice-ce"
     optimizer: Annotated[str, Choice(OPTIMIZERS)] = "adamw"
@@ -114,11 +141,16 @@ class MedMapAITrainingWidget(ModulePanel):
         for pathEdit in (self.ui.datasetPath, self.ui.outputPath):
             pathEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.NoDot | ctk.ctkPathLineEdit.NoDotDot
         self.ui.datasetFile.filters = ctk.ctkPathLineEdit.Files
-        self.ui.datasetFile.nameFilters = [_("Tables and archives") + " (*.csv *.tsv *.npz *.json)"]
+        self.ui.datasetFile.nameFilters = [
+            _("Tables and archives") + " (*.csv *.tsv *.npz *.json)",
+            _("All files") + " (*)",
+        ]
         self.tables = {
             PAIRS: CaseTable(self.ui.pairsTable, pair_columns(), self._writeCases),
             SAMPLES: CaseTable(self.ui.samplesTable, sample_columns(), self._writeCases),
+            IMAGES: CaseTable(self.ui.imagesTable, image_columns(), self._writeCases),
         }
+        self.samples = SampleView(self.ui.sampleSection, self.ui.sampleLabel, self.ui.sampleCaption)
         self.charts = ChartView(self.ui.plotContainer, self.ui.chartSelector, self.moduleName)
         self.logic.onEvent = self.onEvent
 
@@ -129,6 +161,8 @@ class MedMapAITrainingWidget(ModulePanel):
         self.ui.removePairButton.clicked.connect(lambda checked=False: self._removeCase(PAIRS))
         self.ui.addSampleButton.clicked.connect(lambda checked=False: self._addCase(SAMPLES))
         self.ui.removeSampleButton.clicked.connect(lambda checked=False: self._removeCase(SAMPLES))
+        self.ui.addImageButton.clicked.connect(lambda checked=False: self._addCase(IMAGES))
+        self.ui.removeImageButton.clicked.connect(lambda checked=False: self._removeCase(IMAGES))
         self.ui.addRoisButton.clicked.connect(self.onAddRois)
         self._fillWeightsMenu()
         self.ui.checkButton.clicked.connect(self.onCheck)
@@ -324,6 +358,7 @@ class MedMapAITrainingWidget(ModulePanel):
         if self.logic.running or self._busy or not self._parameterNode:
             return
         self._setBusy(True)
+        self.samples.forget()
         self.ui.logText.clear()
         try:
             with self.showErrors(_("The training was not started.")):
@@ -385,12 +420,17 @@ class MedMapAITrainingWidget(ModulePanel):
                 ("validation_dice", _("Dice")),
                 ("validation_auc", _("AUC")),
                 ("validation_froc", _("FROC")),
+                ("validation_psnr_db", _("PSNR (dB)")),
+                ("validation_coverage", _("coverage")),
+                ("opponent_loss", _("critic's loss")),
             ):
                 if event.get(key) is not None:
                     parts.append(f"{name} {event[key]:.3f}")
             self._log(", ".join(parts))
             self.say(" · ".join(parts))
             self._showChart()
+            if event.get("picture"):
+                self.samples.show(event["picture"], event["epoch"], self._parameterNode)
         elif kind == "log":
             self._log(event["message"])
         elif kind == "stopped":
@@ -418,6 +458,8 @@ class MedMapAITrainingWidget(ModulePanel):
         if self.logic.chartNode is None or not self._parameterNode:
             return
         charts = [(_("Learning curve"), self.logic.chartNode)]
+        names = {"score": _("PSNR"), "losses": _("Network and critic")}
+        charts += [(names[key], chart) for key, chart in self.logic.furtherCharts.items()]
         names = {
             "roc": _("ROC"),
             "froc": _("FROC"),
@@ -445,6 +487,8 @@ class MedMapAITrainingLogic(ModuleLogic):
         #: Charts of a finished classifier or detector, by what they show: "roc", "froc", "precision_recall",
         #: "reliability".
         self.curveNodes = {}
+        #: Charts of the course of a training beside the learning curve: "score", and "losses" of network and critic.
+        self.furtherCharts = {}
         #: The epochs so far.
         self.rows = []
         # A training that does not stop in this time when asked is ended by force.
@@ -466,11 +510,14 @@ class MedMapAITrainingLogic(ModuleLogic):
 
     def exportCases(self, parameters, parameterNode, folder, progress=None):
         """Write the cases of the scene, as the task of TrainingParameters has them. Returns the labels of segments."""
-        if parameters.task == CLASSIFICATION:
+        if parameters.task in (CLASSIFICATION, GENERATION):
             self.exportSamples(cases_of(parameterNode, SAMPLES), folder, progress)
             return {}
         if parameters.task == DETECTION:
             export_findings(cases_of(parameterNode, SAMPLES), folder, progress)
+            return {}
+        if parameters.task == RECONSTRUCTION:
+            export_images(cases_of(parameterNode, IMAGES), folder, parameters.data_kind == "pairs", progress)
             return {}
         return self.exportPairs(cases_of(parameterNode, PAIRS), folder, progress)
 
@@ -661,7 +708,7 @@ class MedMapAITrainingLogic(ModuleLogic):
         from MedMapAILib.training.history import read_history
 
         self.rows = read_history(output) if resume else []
-        self._output, self.curveNodes, self._drawnScore = Path(output), {}, None
+        self._output, self.curveNodes, self.furtherCharts, self._drawn = Path(output), {}, {}, None
         self._historyName = _("Training of {name}").format(name=Path(output).name)
         self.tableNode = self.chartNode = None
         self._updateNodes()
@@ -673,8 +720,10 @@ class MedMapAITrainingLogic(ModuleLogic):
 
     @property
     def _score(self):
-        """By what the training is followed: "auc" of a classification, "froc" of a detection, else "dice"."""
-        followed = [name for name in ("auc", "froc") if any(f"validation_{name}" in row for row in self.rows)]
+        """By what the training is followed: "auc" of a classification, "froc" of a detection, "psnr_db" of images,
+        "coverage" of a generator, else "dice"."""
+        known = ("auc", "froc", "psnr_db", "coverage")
+        followed = [name for name in known if any(f"validation_{name}" in row for row in self.rows)]
         return followed[0] if followed else "dice"
 
     def _drawCurves(self):
@@ -691,11 +740,16 @@ class MedMapAITrainingLogic(ModuleLogic):
 
         if slicer.mrmlScene.IsBatchProcessing():
             return  # the scene is being closed or loaded; the next epoch draws all
-        gone = [node is None or node.GetScene() is None for node in (self.tableNode, self.chartNode)]
-        if any(gone) or self._drawnScore != self._score:
-            self._drawnScore = self._score
-            self.tableNode, self.chartNode = mrml.history_nodes(self._historyName, self._score)
+        nodes = (self.tableNode, self.chartNode, *self.furtherCharts.values())
+        gone = [node is None or node.GetScene() is None for node in nodes]
+        wanted = self._score, mrml.further_columns(self.rows)
+        if any(gone) or self._drawn != wanted:
+            self._drawn = wanted
+            self.tableNode, self.chartNode = mrml.history_nodes(self._historyName, *wanted)
+            self.furtherCharts = mrml.further_charts(self._historyName, self.tableNode, *wanted)
         mrml.update_history(self.tableNode, self.chartNode, self.rows)
+        for chart in self.furtherCharts.values():
+            chart.Modified()
 
 
 class MedMapAITrainingTest(ModuleTest):

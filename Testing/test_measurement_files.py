@@ -92,7 +92,7 @@ def test_holes_and_dead_pixels_are_filled_in_and_told(tmp_path):
 
     def change(file):
         data = file["exchange/data"][...]
-        data[:, :, 17] = 500.0
+        data[:, :, 36] = 500.0
         data[3, 0, 40] = np.nan
         file["exchange/data"][...] = data
         white = file["exchange/data_white"][...]
@@ -103,7 +103,7 @@ def test_holes_and_dead_pixels_are_filled_in_and_told(tmp_path):
     found = read_measurement(tmp_path / "a.h5")
     assert np.isfinite(found.line_integrals).all()
     assert found.line_integrals == pytest.approx(lines, abs=0.06)
-    assert any("2 dead detector pixels (17, 50) and 1 single values" in note for note in found.notes)
+    assert any("2 dead detector pixels (36, 50) and 1 single values" in note for note in found.notes)
 
 
 def test_angles_in_the_other_unit_are_noted(tmp_path):

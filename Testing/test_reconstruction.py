@@ -184,3 +184,34 @@ def test_it_learns_from_noisy_images_alone(tmp_path):
     # In the corners there is air alone, so that what varies there is noise.
     assert result.values[:5, :5].std() < 0.6 * noisy[:5, :5].std()
     assert abs(result.values[:5, :5].mean() + 1000) < 40
+
+
+@pytest.mark.parametrize("name", ["conditional-gan", "wasserstein-gan"])
+def test_a_gan_that_was_stopped_ends_with_the_same_weights_of_both_networks(bodies, tmp_path, name):
+    import torch
+
+    config = reconstruction_config(bodies, loss={"name": name}, epochs=2, iterations=3)
+    config["plan"] = {"patch": [32, 32, 1], "batch": 2}
+    events, asked = [], []
+
+    def stop():
+        asked.append(None)
+        return len(asked) == 12  # in the second epoch; the first eight questions come while cases are read
+
+    train(config, tmp_path / "whole", on_event=events.append)
+    assert train(config, tmp_path / "stopped", should_stop=stop) is None
+    reached = torch.load(tmp_path / "stopped" / "checkpoint.pt", weights_only=True)["progress"]["iteration"]
+    assert 0 < reached < 6
+    train(config, tmp_path / "stopped", resume=True)
+    one, other = (
+        torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "stopped")
+    )
+    for part in ("network", "average", "opponent"):
+        assert one[part].keys() == other[part].keys() and len(one[part]) > 0
+        assert all(torch.equal(one[part][key], other[part][key]) for key in one[part]), part
+    for mine, twin in zip(*(run["opponent_optimizer"]["state"].values() for run in (one, other)), strict=True):
+        assert torch.equal(mine["exp_avg"], twin["exp_avg"])
+    rows = [event for event in events if event["event"] == "epoch"]
+    assert all(np.isfinite(row[key]) for row in rows for key in ("opponent_loss", "loss_adversarial", "loss_fidelity"))
+    header = (tmp_path / "whole" / "history.csv").read_text().splitlines()[0].split(",")
+    assert {"opponent_loss", "loss_adversarial", "loss_fidelity"} <= set(header)

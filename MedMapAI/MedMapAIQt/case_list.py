@@ -27,6 +27,8 @@ class CaseKind:
 PAIRS = CaseKind("cases", ("caseVolume", "caseSegmentation"))
 #: (volume, ROI, name of the class)
 SAMPLES = CaseKind("samples", ("sampleVolume", "sampleRoi"), "sampleClass")
+#: (volume, volume that it should become)
+IMAGES = CaseKind("images", ("imageVolume", "imageTarget"))
 
 
 def cases_of(parameterNode: Any, kind: CaseKind) -> list[tuple]:

@@ -117,6 +117,14 @@ def sample_columns() -> list[Column]:
     ]
 
 
+def image_columns() -> list[Column]:
+    """Columns for cases of a reconstruction."""
+    return [
+        Column(_("Image to learn from"), _("Select…"), ("vtkMRMLScalarVolumeNode",)),
+        Column(_("Image of the same voxels that it should become"), _("None"), ("vtkMRMLScalarVolumeNode",)),
+    ]
+
+
 def class_of_name(name: str) -> str:
     """The class that an ROI's name stands for: the name without the number at its end, such as nodule for nodule_3."""
     return name.rstrip("0123456789").rstrip(" _-") or name

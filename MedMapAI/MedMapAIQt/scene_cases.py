@@ -80,6 +80,21 @@ def export_findings(samples: Sequence[tuple], folder: str | Path, progress: Prog
     write_detection_cases(cases(), folder)
 
 
+def export_images(pairs: Sequence[tuple], folder: str | Path, paired: bool, progress: Progress | None = None) -> None:
+    """Write (volume node, volume node that it should become or None) as an anonymous data set of a reconstruction.
+
+    paired: with what they should become. Whole or not at all. Raises InputError.
+    """
+    from MedMapAILib import mrml
+    from MedMapAILib.datasets.scene import write_image_cases
+
+    def cases():
+        for volumeNode, targetNode in _told(pairs, progress):
+            yield mrml.image_from_node(volumeNode), mrml.image_from_node(targetNode) if paired else None
+
+    write_image_cases(cases(), folder)
+
+
 def new_samples(samples: Sequence[tuple]) -> list[tuple]:
     """Samples for the ROI nodes of the scene that are in none of these (volume node, ROI node, class) yet.
 

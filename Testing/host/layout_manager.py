@@ -238,8 +238,9 @@ class LayoutManager(QObject):
         if layout != self._layout:
             self._layout = layout
             if self._logic is not None:
-                self._logic.GetLayoutNode().SetViewArrangement(layout)
+                # First, so that view and layout have the same node.
                 self._create_missing_views()
+                self._logic.GetLayoutNode().SetViewArrangement(layout)
             self.layoutChanged.emit(layout)
 
     def rows(self) -> list[list[str]] | None:
@@ -278,6 +279,9 @@ class LayoutManager(QObject):
 
     def shows_plot(self) -> bool:
         return self._is_one_of("ConventionalPlotView", "FourUpPlotView", "FourUpPlotTableView", "OneUpPlotView")
+
+    def shows_side_by_side(self) -> bool:
+        return self._is_one_of("SideBySideView")
 
     def shows_table(self) -> bool:
         return self._is_one_of("FourUpTableView", "3DTableView", "FourUpPlotTableView")

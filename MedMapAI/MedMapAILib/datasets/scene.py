@@ -80,6 +80,23 @@ def write_class_cases(
     return tuple(classes)
 
 
+def write_image_cases(pairs: Iterable[tuple[Any, Any]], folder: str | Path) -> None:
+    """Write images for a reconstruction; whole or not at all.
+
+    pairs: (image (1, I, J, K), image of the same voxels that it should become, or None), read one at a time; all with
+    or all without. The folder gets inputs/case_001.nrrd and targets/case_001.nrrd, or images/case_001.nrrd. An older
+    folder of that name is replaced. Raises InputError where the two images of a pair do not fit.
+    """
+    with atomic_folder(folder) as temporary:
+        for number, (image, target) in enumerate(pairs, start=1):
+            parts = {"images": image} if target is None else {"inputs": image, "targets": target}
+            if target is not None:
+                check_same_geometry(image, target, f"The volume of image {number}", "its target")
+            for part, each in parts.items():
+                (temporary / part).mkdir(exist_ok=True)
+                write_image(each, temporary / part / f"case_{number:03d}.nrrd")
+
+
 def write_detection_cases(cases: Iterable[tuple[Any, FindingReference]], folder: str | Path) -> int:
     """Write scans and their findings as a data set that ``open_dataset`` reads as a "box-list"; whole or not at all.
 

@@ -63,6 +63,14 @@ def feature_network(weights: str, spatial_dims: int) -> nn.Module:
     options = {**section, "stem": "standard"} if weights in NAMES else dict(section)
     options.pop("members", None)
     name = options.pop("name")
+    size = options.get("image_size")
+    if size is not None and len(size) > spatial_dims:
+        raise InputError(
+            f"The classifier {weights} of loss.perceptual takes volumes, and the images are slices; name another one."
+        )
+    if size is not None:
+        # Only whether images are small matters: it decides on the first layers.
+        options["image_size"] = [*size, *[size[-1]] * (spatial_dims - len(size))]
     network = networks.build(name, spatial_dims=spatial_dims, in_channels=1, out_channels=1, **options)
     load_pretrained(network, "imagenet" if weights in NAMES else weights, in_channels=1)
     stages = network.body_stages()

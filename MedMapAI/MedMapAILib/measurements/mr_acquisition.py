@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import InputError
 from .acquisition import Acquisition, Progress
 from .measured import MrMeasurement
 from .settings import choice, draw_between, number, spread, whole
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _COILS_AT = 1.5
 #: The brightest tissue, which noise is measured by, is darker than this share of the voxels.
 _BRIGHT = 0.99
+#: Interpolation and bias correction leave values so far below zero, as a part of the brightest tissue.
+_NEGATIVE = 0.05
 
 
 class MrAcquisition(Acquisition):
@@ -90,6 +93,14 @@ class MrAcquisition(Acquisition):
 
     def _draws(self, rng: np.random.Generator) -> dict[str, Any]:
         return {"acceleration": draw_between(self["acceleration"], rng)}
+
+    def _check_values(self, image: Any) -> None:
+        lowest, scale = float(image.min()), self.scale_of(image)
+        if lowest < -_NEGATIVE * scale:
+            raise InputError(
+                f"The values of the volume go down to {lowest:g}; those of an MR image, which is a magnitude, are not "
+                "below zero: choose another volume, or CT."
+            )
 
     def _measured(self, slices: Tensor, spacing_mm: tuple[float, float], seeds: list[int], scale: float) -> Tensor:
         import torch

@@ -29,12 +29,14 @@ def center_of_rotation(sinogram: Tensor, geometry: ParallelBeam, *, reach: float
     geometry.check_sinogram(sinogram.shape)
     views = sinogram.reshape(-1, *sinogram.shape[-2:]).float()
     views = views[:, : _half_turn(geometry)]
-    best, width = 0.0, reach * geometry.detectors
+    limit = reach * geometry.detectors
+    best, width = 0.0, limit
     cost = _wedge_cost(views)
     for step in _STEPS:
         count = math.ceil(width / step)
         candidates = [best + n * step for n in range(-count, count + 1)]
-        best = min(candidates, key=cost)
+        # Beyond the limit the two halves share too few detectors to be compared.
+        best = min((c for c in candidates if abs(c) <= limit), key=cost)
         width = 1.5 * step
     # The vertex of the parabola through the best and its neighbors.
     step = _STEPS[-1]

@@ -34,10 +34,11 @@ _MEASURED = {"learned-primal-dual": "ct", "varnet": "mr"}
 class TrainingParameters:
     """Settings of one training.
 
-    task: "segmentation", "classification", "detection", "reconstruction" or "generation". dataset: folder or file of the cases, or None when they come
-    from the scene; then ``scene_cases`` has a pair of names for each case, (volume, segmentation), None where nothing
-    is chosen yet, ``scene_samples`` what is to be classified or found, or ``scene_images`` pairs (volume, what it should
-    be) of a reconstruction, whose second is None where there is none. output: folder for everything that is made.
+    task: "segmentation", "classification", "detection", "reconstruction" or "generation". dataset: folder or file of
+    the cases, or None when they come from the scene; then ``scene_cases`` has a pair of names for each case, (volume,
+    segmentation), None where nothing is chosen yet, ``scene_samples`` what is to be classified or found, or
+    ``scene_images`` pairs (volume, what it should be) of a reconstruction, whose second is None where there is none.
+    output: folder for everything that is made.
     recipe: a configuration whose other settings are kept.
     """
 
@@ -115,7 +116,8 @@ class TrainingParameters:
         else:
             self._set_labels(config)
         config["optimizer"] |= {"name": self.optimizer, "learning_rate": self.learning_rate}
-        config["split"]["validation"] = self.validation
+        alone = self.data_kind == "self" and len(self.scene_images) == 1
+        config["split"]["validation"] = 0.0 if alone else self.validation
         config["training"] |= {"epochs": self.epochs, "device": self.device}
         config["model"] |= {"name": self.name}
         complete_config(config)
@@ -207,7 +209,9 @@ class TrainingParameters:
             if paired and volume == target:
                 return f"Image {number} is its own target; choose what it should be."
         images = [pair if paired else pair[0] for pair in self.scene_images]
-        if len(images) < 2:
+        if self.data_kind == "self" and not images:
+            return "Add a noisy image."
+        if self.data_kind != "self" and len(images) < 2:
             return "Add at least 2 images: one to train on and one to check the model."
         if len(set(images)) < len(images):
             return "Two rows hold the same image; remove one of them."
@@ -313,6 +317,29 @@ def parse_labels(text: str) -> dict[str, dict[str, str]]:
 def parse_names(text: str) -> tuple[str, ...]:
     """The names in a text such as "normal, pneumonia"."""
     return tuple(filter(None, (part.strip() for part in re.split(r"[,;\n]", text))))
+
+
+def parse_range(text: str, name: str, *, whole: bool = False) -> Any:
+    """What a person wrote for a setting of an acquisition: one number, or several, of which one is drawn, or between
+    which one is drawn. A number, or a list of numbers. Raises InputError, which begins with ``name``."""
+    try:
+        numbers = [float(part) for part in re.split(r"\s*(?:,|;|\bto\b|–|(?<=\d)-(?=\d)|\s)\s*", text.strip()) if part]
+        if whole and any(number != int(number) for number in numbers) or not numbers:
+            raise ValueError
+    except (ValueError, OverflowError):
+        kind = "a whole number, such as 180" if whole else "a number, such as 10000"
+        raise InputError(f"{name}: write {kind}, or several; {text!r} is not.") from None
+    values = [int(number) if number == int(number) else number for number in numbers]
+    return values[0] if len(values) == 1 else values
+
+
+def range_text(value: Any) -> str:
+    """The inverse of ``parse_range``."""
+    return ", ".join(f"{number:g}" if number < 1e6 else str(number) for number in _listed_numbers(value))
+
+
+def _listed_numbers(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def labels_text(labels: dict[str, Any]) -> str:

@@ -3,10 +3,10 @@
 Adler and Öktem, "Learned primal-dual reconstruction", IEEE Transactions on Medical Imaging 37(6), 2018,
 https://arxiv.org/abs/1707.06474. A step on the sinogram sees its own memory, the projection of the image and the data;
 a step on the image sees its own memory and the backprojected answer. Each is three 3-wide convolutions whose result is
-added to what was there. As published: the memory of five channels and the 32 channels between. What differs: six iterations
-instead of ten; the image begins as the filtered backprojection instead of as zero; the rectifiers' slope is fixed (that
-of parametric ones cost a fifth of the time of a step of training); and the last convolution of each step begins near
-zero, so that a network that has learned nothing gives about the image that it begins with.
+added to what was there. As published: the memory of five channels and the 32 channels between. What differs: six
+iterations instead of ten; the image begins as the filtered backprojection instead of as zero; the rectifiers' slope is
+fixed (parametric ones cost a fifth of the time of a step of training); and the last convolution of each step begins
+near zero, so that a network that has learned nothing gives about the image that it begins with.
 
 So that weights hold for other scans, all that the convolutions see has a size that does not depend on the scan: images
 are in water's attenuation, line integrals in that of water along the side of the image, and backprojection is scaled
