@@ -276,6 +276,7 @@ class MedMapAIWidget(ModulePanel):
         with self.showErrors(_("The model was not run.")):
             refusal = self._start(assumeHounsfield)
             if not refusal:
+                self.measurements.update()
                 return
             self.say(refusal, keep=True)
         self._setRunning(False)

@@ -23,7 +23,9 @@ def result(**more):
 
 
 def volume(array=None, name="Scan", window=(-160.0, 240.0), affine=OBLIQUE):
-    node = mrml.volume_node_from_image(make_image((values(seed=1) if array is None else array)[None], affine), name=name)
+    node = mrml.volume_node_from_image(
+        make_image((values(seed=1) if array is None else array)[None], affine), name=name
+    )
     node.GetDisplayNode().AutoWindowLevelOff()
     node.GetDisplayNode().SetWindowLevelMinMax(*window)
     return node

@@ -9,7 +9,7 @@ import panel_data
 import pytest
 from host.fixtures import _started_host, slicer_host  # noqa: F401
 from MedMapAILib import mrml
-from MedMapAILib.image import make_image, write_array
+from MedMapAILib.image import write_array
 from MedMapAILib.reading.images import make_study
 from MedMapAILib.reading.study import CRITERIA, load_key
 
@@ -97,6 +97,7 @@ def shown_values(reading):
 def everything_seen(host, panel):
     """All texts that a reader can see or point at: of the panel, the window and the scene."""
     import slicer
+    import vtk
     from host.proxy import unwrap
     from PySide6.QtWidgets import QWidget
 
@@ -104,7 +105,16 @@ def everything_seen(host, panel):
     texts = [window.windowTitle()]
     for widget in [unwrap(panel.parent), *unwrap(panel.parent).findChildren(QWidget), *window.findChildren(QWidget)]:
         if widget.isVisibleTo(window) or widget.isVisibleTo(unwrap(panel.parent)):
-            for name in ("text", "title", "windowTitle", "toolTip", "statusTip", "whatsThis", "toPlainText", "currentText"):
+            for name in (
+                "text",
+                "title",
+                "windowTitle",
+                "toolTip",
+                "statusTip",
+                "whatsThis",
+                "toPlainText",
+                "currentText",
+            ):
                 value = getattr(widget, name, None)
                 texts.append(value() if callable(value) else "")
     for n in range(slicer.mrmlScene.GetNumberOfNodes()):
@@ -114,7 +124,7 @@ def everything_seen(host, panel):
         if node.IsA("vtkMRMLStorageNode"):
             texts.append(node.GetFileName() or "")
     tree = slicer.mrmlScene.GetSubjectHierarchyNode()
-    items = __import__("vtk").vtkIdList()
+    items = vtk.vtkIdList()
     tree.GetItemChildren(tree.GetSceneItemID(), items, True)
     texts += [tree.GetItemName(items.GetId(n)) for n in range(items.GetNumberOfIds())]
     return " ".join(text for text in texts if isinstance(text, str)).lower()
@@ -358,10 +368,12 @@ def test_a_report_is_not_shown_by_mistake(opened, tmp_path):
 
 
 def scene_volumes():
+    import slicer
+
     for case in CASES:
         for method in METHODS[:2]:
-            image = make_image(voxels(case, method)[None].astype(np.float32), affine())
-            mrml.volume_node_from_image(image, name=f"{case} {method}")
+            matrix = mrml.geometry.matrix_of_array(affine())
+            slicer.util.addVolumeFromArray(voxels(case, method).T, matrix, f"{case} {method}")
 
 
 def test_a_study_of_the_scene(opened, tmp_path):

@@ -215,3 +215,12 @@ def test_a_gan_that_was_stopped_ends_with_the_same_weights_of_both_networks(bodi
     assert all(np.isfinite(row[key]) for row in rows for key in ("opponent_loss", "loss_adversarial", "loss_fidelity"))
     header = (tmp_path / "whole" / "history.csv").read_text().splitlines()[0].split(",")
     assert {"opponent_loss", "loss_adversarial", "loss_fidelity"} <= set(header)
+
+
+def test_evaluate_scores_held_out_volumes_by_measurements_of_them(denoiser, primal_dual, bodies, capsys):
+    for model in (denoiser[0], primal_dual[0]):
+        assert main(["evaluate", str(model), str(bodies), "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert len(report["cases"]) == 2 and report["summary"]["psnr_db"]["mean"] > 15
+    assert main(["evaluate", str(model), str(bodies), "--curves", "curves"]) == 2
+    assert "reconstruction" in capsys.readouterr().err

@@ -60,7 +60,10 @@ def test_an_image_comes_out_as_it_went_in():
     for name in ("unit", "window", "method", "residuals", "notes"):
         assert getattr(result, name) == getattr(made(), name)
     assert back.scores == scores
-    assert report_from_message(*across(*report_to_message(RunReport("m", made(window=None), "cpu", 1.0)))).result.window is None
+    assert (
+        report_from_message(*across(*report_to_message(RunReport("m", made(window=None), "cpu", 1.0)))).result.window
+        is None
+    )
 
 
 def test_a_reference_image_crosses():

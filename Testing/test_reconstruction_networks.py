@@ -108,7 +108,7 @@ def examples(name):
     return (k_space, operator), truth, operator.adjoint(k_space)
 
 
-def train(name, steps=25, rate=3e-3):
+def train(name, steps=40, rate=3e-3):
     arguments, truth, _ = examples(name)
     network = small(name)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)

@@ -31,6 +31,8 @@ from .transplant_command import add_transplant
 
 #: Of a model's held-out metrics those that a list has room for.
 _SHOWN = ("dice", "iou", "hd95_mm", "auc", "accuracy", "balanced_accuracy", "froc", "recall", "precision", "psnr_db", "ssim")
+#: Tasks whose scores come with curves.
+_HAS_CURVES = ("classification", "detection")
 RESEARCH_ONLY = "Research use only; not a medical device."
 
 
@@ -380,8 +382,10 @@ def _crossvalidate(options: argparse.Namespace) -> int:
     stop = _Stop()
     config = read_config(options.config, options.set)
     if options.curves is not None:
-        if config["task"]["name"] == "segmentation":
-            raise InputError("--curves is for models that classify or detect; this one segments.")
+        if config["task"]["name"] not in _HAS_CURVES:
+            raise InputError(
+                f"--curves is for models that classify or detect; this one is for {config['task']['name']}."
+            )
         _check_folder(options.curves)
     _check_folder(options.output)
     with ProgressBar() as bar:
@@ -475,8 +479,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .inference.evaluation import check_answers, choose_cases, dataset_options, evaluate_cases
 
     bundle = load_bundle(options.model)
-    if options.curves is not None and bundle.info.task == "segmentation":
-        raise InputError("--curves is for models that classify or detect; this one segments.")
+    if options.curves is not None and bundle.info.task not in _HAS_CURVES:
+        raise InputError(f"--curves is for models that classify or detect; this one is for {bundle.info.task}.")
     if options.curves is not None:
         _check_folder(options.curves)
     dataset = open_dataset(

@@ -34,10 +34,12 @@ class SideBySide:
             view.SetForegroundVolumeID(None)
             view.SetForegroundOpacity(0.0)
             view.SetLinkedControl(True)
-        # Linked views go on alike from here; now they are brought together.
-        second.GetSliceToRAS().DeepCopy(first.GetSliceToRAS())
-        second.UpdateMatrices()
-        second.SetFieldOfView(*first.GetFieldOfView())
+        # Linked views go on alike from here; now they are brought together: whole images, in the same slice.
+        offset = manager.sliceWidget(_LEFT).sliceLogic().GetSliceOffset()
+        for name in (_LEFT, _RIGHT):
+            logic = manager.sliceWidget(name).sliceLogic()
+            logic.FitSliceToBackground()
+            logic.SetSliceOffset(offset)
 
     def end(self) -> None:
         """Give the views back; nothing happens where they were not taken."""

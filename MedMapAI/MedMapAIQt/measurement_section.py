@@ -176,6 +176,7 @@ class MeasurementSection:
         with ShowErrors(_("The measurement was not reconstructed.")):
             refusal = self._start()
             if not refusal:
+                self._panel.onParametersModified()  # what stands above has to wait
                 return
             self._keep(refusal)
         self._setRunning(False)

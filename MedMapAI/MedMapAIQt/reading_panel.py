@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,7 @@ class ReadingPanel:
 
             return make_study(folder, images_of(path), **self._options())
 
-        if path:
+        if path and (Path(path).is_dir() or _packages("datasets.table", _("The study was not made."))):
             self._make(make)
 
     def _make(self, make: Callable[[Path], Any]) -> None:
@@ -197,8 +198,6 @@ class ReadingPanel:
         if not place:
             return
         with ShowErrors(_("The study was not made.")):
-            if not _packages("datasets.table"):
-                return
             folder = _free(Path(place))
             with _busy():
                 study = make(folder)
@@ -389,7 +388,7 @@ class ReadingPanel:
             )
             if not slicer.util.confirmYesNoDisplay(text.format(readers=", ".join(waiting)), _("Blinded reading")):
                 return None
-        if not _packages("reading.report"):
+        if not _packages("reading.report", _("There is no report.")):
             return None
         from MedMapAILib.reading.report import reading_report
 
@@ -416,14 +415,15 @@ def _busy() -> Iterator[None]:
         slicer.app.restoreOverrideCursor()
 
 
-def _packages(module: str) -> bool:
-    """Whether a part of the library can be used that needs more than Slicer brings; missing packages are offered."""
-    import importlib
-
+def _packages(module: str, title: str) -> bool:
+    """Whether a part of the library can be used that needs more than Slicer brings: missing packages are offered. What
+    goes wrong is shown under the title."""
     try:
         importlib.import_module(f"MedMapAILib.{module}")
     except ImportError:
-        return ensure_dependencies()
+        with ShowErrors(title):
+            return ensure_dependencies()
+        return False
     return True
 
 

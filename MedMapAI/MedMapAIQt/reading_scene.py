@@ -20,7 +20,9 @@ def volumes_of_scene() -> list[Any]:
     return [
         node
         for node in nodes
-        if not node.GetHideFromEditors() and node.GetImageData() is not None and not node.IsA("vtkMRMLLabelMapVolumeNode")
+        if not node.GetHideFromEditors()
+        and node.GetImageData() is not None
+        and not node.IsA("vtkMRMLLabelMapVolumeNode")
     ]
 
 

@@ -44,9 +44,7 @@ class ScoreButtons:
                     button.objectName = f"score_{image + 1}_{criterion}_{value}"
                     meaning = {scale[0]: low, scale[-1]: high}.get(value, ends)
                     button.setToolTip(f"{name}, {criterion} {value}: {meaning}" if meaning != ends else ends)
-                    button.clicked.connect(
-                        lambda checked=False, i=image, c=criterion, v=value: self._onScore(i, c, v)
-                    )
+                    button.clicked.connect(lambda checked=False, i=image, c=criterion, v=value: self._onScore(i, c, v))
                     group.addButton(button, value)
                     grid.addWidget(button, row, column)
                 self._groups[image, criterion] = group

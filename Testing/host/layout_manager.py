@@ -244,8 +244,10 @@ class LayoutManager(QObject):
             self.layoutChanged.emit(layout)
 
     def rows(self) -> list[list[str]] | None:
-        """Names of the slice views of a layout that a panel made (its number is above Slicer's own), row by row; else
-        None."""
+        """Names of the slice views of Slicer's side-by-side layout, or of one that a panel made (its number is above
+        Slicer's own), row by row; else None."""
+        if self._is_one_of("SideBySideView"):
+            return [["Red", "Yellow"]]
         if self._logic is None or self._layout < 100:
             return None
         from xml.etree import ElementTree
@@ -268,9 +270,17 @@ class LayoutManager(QObject):
         """Between tests: Slicer's first layout and the views it has."""
         self.setLayout(self._first)
         for name in [name for name in self._views if name not in (*SLICES, "1")]:
-            node = self._views.pop(name).mrmlSliceNode()
+            widget = self._views.pop(name)
+            view, logic = widget._view, widget.sliceLogic()
+            nodes = logic.GetSliceCompositeNode(), widget.mrmlSliceNode()
+            self._app.app_logic.GetSliceLogics().RemoveItem(logic)
+            view._interactor_observer.SetInteractor(None)
+            logic.SetMRMLScene(None)
+            view.finalize()
+            view._displayable_manager_group.SetMRMLDisplayableNode(None)
             self._app.view_manager.remove_view(name)
-            self._scene.RemoveNode(node)
+            for node in nodes:
+                self._scene.RemoveNode(node)
 
     def _is_one_of(self, *names: str) -> bool:
         import slicer
@@ -279,9 +289,6 @@ class LayoutManager(QObject):
 
     def shows_plot(self) -> bool:
         return self._is_one_of("ConventionalPlotView", "FourUpPlotView", "FourUpPlotTableView", "OneUpPlotView")
-
-    def shows_side_by_side(self) -> bool:
-        return self._is_one_of("SideBySideView")
 
     def shows_table(self) -> bool:
         return self._is_one_of("FourUpTableView", "3DTableView", "FourUpPlotTableView")

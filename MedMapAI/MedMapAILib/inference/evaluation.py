@@ -60,7 +60,14 @@ def check_answers(bundle: Bundle, dataset: Dataset) -> None:
             f"{dataset.name} is a data set for {dataset.task}, and {bundle.info.name} is a model for "
             f"{bundle.info.task}."
         )
-    classes, findings = bundle.info.classes, bundle.info.findings
+    classes, findings, images = bundle.info.classes, bundle.info.findings, bundle.info.images
+    if images is not None and dataset.target == "clean" and images.acquisition.get("kind", "none") == "none":
+        raise InputError(
+            f"{dataset.name} holds true images alone, and {bundle.info.name} was trained on pairs and says nothing of how "
+            "worse images come about; give pairs (inputs/ and targets/)."
+        )
+    if images is not None and dataset.target == "self":
+        raise InputError(f"{dataset.name} has no true images to score against; give pairs (inputs/ and targets/).")
     if classes is not None and (classes.names, classes.kind) != (dataset.classes, dataset.kind):
         raise InputError(
             f"{dataset.name} has the classes {', '.join(dataset.classes)} ({dataset.kind}), and the model "
@@ -77,6 +84,8 @@ def dataset_options(bundle: Bundle, path: str | Path, settings: Iterable[str] = 
     """How to open a data set as the model's own was opened, for ``open_dataset``: its classes, and for a table its
     columns, as far as the table has them. settings: "key=value", over these; lists are separated by commas."""
     classes = bundle.info.classes
+    if bundle.info.images is not None:
+        return {"task": "reconstruction"}
     if bundle.info.findings is not None:
         return {"classes": list(bundle.info.findings.names)} | _settings_for_findings(settings)
     if classes is None:

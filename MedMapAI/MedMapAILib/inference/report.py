@@ -4,7 +4,7 @@ that go with it."""
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..results import Classification, Detections, Reconstruction, Segmentation
@@ -137,7 +137,8 @@ class RunReport:
     def sentence(self) -> str:
         """One line for a status bar."""
         if isinstance(self.result, Reconstruction):
-            said = [self.result.sentence.rstrip("."), f"{self.seconds:.1f} s on {self.device}"]
+            made = replace(self.result, method=self.result.method or self.model)
+            said = [made.sentence.rstrip("."), f"{self.seconds:.1f} s on {self.device}"]
             reached = [_value(row) for row in self.rows[:2] if row.value is not None]
             return "; ".join([*said, *([", ".join(reached)] if reached else [])]) + "."
         if isinstance(self.result, (Classification, Detections)):
@@ -188,11 +189,12 @@ def _score_rows(scores: dict[str, Any], unit: str) -> tuple[ScoreRow, ...]:
         "region": scores.get("region") or {},
         "region_before": (scores.get("region") or {}).get("before") or {},
     }
-    return tuple(
+    rows = [
         ScoreRow(name, unit if said == "unit" else said, **{part: some.get(key) for part, some in parts.items()})
         for key, name, said in IMAGE_SCORES
-        if key in scores
-    )
+    ]
+    # What is not defined, such as MS-SSIM of a small image, has no row.
+    return tuple(row for row in rows if any(getattr(row, part) is not None for part in parts))
 
 
 def _value(row: ScoreRow) -> str:

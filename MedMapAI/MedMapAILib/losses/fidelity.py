@@ -57,7 +57,8 @@ class Fidelity(ReconstructionLoss):
         self.measure = fidelity(name, spatial_dims, data_range, **options)
 
     def forward(self, output: Tensor, target: Tensor, condition: Tensor | None = None) -> Tensor:
-        value = self.measure(output, target)
+        with precise(output):
+            value = self.measure(output, target)
         self._parts = {"fidelity": value.detach()}
         return value
 

@@ -84,6 +84,11 @@ class Acquisition:
         return self.about["copies"]
 
     @property
+    def finer(self) -> int:
+        """How many times finer the slices that are measured are than the image that is made of the measurement."""
+        return 1
+
+    @property
     def is_drawn(self) -> bool:
         """Whether every range is fixed."""
         return "seed" in self.about and not any(isinstance(value, list) for value in self.about.values())
@@ -110,10 +115,11 @@ class Acquisition:
     ) -> Tensor:
         """The measurement of slices (S, 1, H, W): line integrals (S, 1, A, D), k-space (S, C, H, W), or noisy slices.
 
-        slices: HU for CT, magnitude for MR, on any device, where the result is too. spacing_mm: of rows and columns.
-        seed: of ranges that are not drawn yet, and of the noise: that of a slice depends on its number only,
-        ``first_slice`` for the first. scale: for MR, what its noise is a part of (see MrAcquisition.scale_of); by
-        default from these slices. Raises InputError for slices that do not fit.
+        slices: HU for CT, magnitude for MR, on any device, where the result is too; ``finer`` times as many rows and
+        columns as the image that is to be made. spacing_mm: of their rows and columns. seed: of ranges that are not
+        drawn yet, and of the noise: that of a slice depends on its number only, ``first_slice`` for the first. scale:
+        for MR, what its noise is a part of (see MrAcquisition.scale_of); by default from these slices.
+        Raises InputError for slices that do not fit.
         """
         if slices.ndim != 4 or slices.shape[1] != 1 or 0 in slices.shape:
             raise InputError(f"Slices have the shape (slices, 1, rows, columns), not {tuple(slices.shape)}.")
@@ -187,7 +193,12 @@ class Acquisition:
             if progress is not None:
                 progress(first / len(slicing.slices), f"slice {first + 1} of {len(slicing.slices)}")
             part = torch.from_numpy(np.ascontiguousarray(slicing.slices[first : first + _SLICES], dtype=np.float32))
-            yield self.measure(part[:, None].to(device), slicing.spacing_mm, seed, first_slice=first, scale=scale)
+            fine, steps = self._refined(part[:, None].to(device), slicing.spacing_mm)
+            yield self.measure(fine, steps, seed, first_slice=first, scale=scale)
+
+    def _refined(self, slices: Tensor, spacing_mm: tuple[float, float]) -> tuple[Tensor, tuple[float, float]]:
+        """Slices of the image to be made as those that are measured, and their spacing."""
+        return slices, spacing_mm
 
     def _check_drawn(self) -> None:
         if not self.is_drawn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,10 @@ class CtAcquisition(Acquisition):
     a turn (parallel) or a whole one (fan). first_degree: of the first view. detector_spacing_mm: on the detector; None
     makes it the pixel's, seen at the center of rotation. There are as many detectors as see the corners of the image.
     photons: that leave for each detector in each view; one number, or [low, high] drawn evenly in the logarithm; 0 for
-    no noise at all. electronic_noise: standard deviation, photons. filter: of the first images. oversampling: the
-    object is taken for smooth (bicubic) and measured on a grid so many times finer than that of the image to be made,
-    so that the image is not made by the very numbers that it was measured with.
+    no noise at all. electronic_noise: standard deviation, photons. filter: of the first images. oversampling: how many
+    times finer the grid that is measured is than that of the image to be made, so that the image is not made by the
+    very numbers that it was measured with; ``measure`` takes slices on the fine grid, ``simulate_volume`` and
+    ``degraded`` make them of the volume's own (bicubic).
     The source's distances are those of the scanner of the Mayo clinic's low-dose data (Moen and others, Medical
     Physics 48 (2021)): 595 mm to the center, 1085.6 mm to the detector. Beam hardening and scatter are left out.
     """
@@ -60,6 +62,10 @@ class CtAcquisition(Acquisition):
         photons = self["photons"]
         if isinstance(photons, list) and photons[0] == 0:
             raise InputError(f"{called('photons', where)} goes from 0 to {photons[1]:g}; a range begins above zero.")
+
+    @property
+    def finer(self) -> int:
+        return self["oversampling"]
 
     def geometry(self, size: tuple[int, int], spacing_mm: tuple[float, float]) -> Geometry:
         """Where the rays run for an image of H × W pixels; see ``physics.ct_geometry``.
@@ -132,20 +138,33 @@ class CtAcquisition(Acquisition):
         if problem:
             raise NotHounsfield(problem)
 
+    def _refined(self, slices: Tensor, spacing_mm: tuple[float, float]) -> tuple[Tensor, tuple[float, float]]:
+        if self.finer == 1:
+            return slices, spacing_mm
+        from torch.nn.functional import interpolate
+
+        # Less than air, such as a scanner's padding, would ring.
+        slices = slices.clamp(min=-1000)
+        fine = interpolate(slices, scale_factor=self.finer, mode="bicubic", align_corners=False)
+        return fine, (spacing_mm[0] / self.finer, spacing_mm[1] / self.finer)
+
     def _measured(self, slices: Tensor, spacing_mm: tuple[float, float], seeds: list[int], scale: float) -> Tensor:
         import torch
 
         from ..physics.counts import noisy_line_integrals
 
-        size, factor = tuple(slices.shape[-2:]), self["oversampling"]
-        geometry = self.geometry(size, spacing_mm)
-        attenuation = attenuation_of_hounsfield(slices.float())
-        if factor > 1:
-            geometry = _finer(geometry, factor)
-            attenuation = torch.nn.functional.interpolate(
-                attenuation, scale_factor=factor, mode="bicubic", align_corners=False
-            ).clamp(min=0)
-        clean = _projector(geometry, str(slices.device))(attenuation)
+        rows, columns = slices.shape[-2:]
+        if rows % self.finer or columns % self.finer:
+            raise InputError(
+                f"The slices have {rows} × {columns} pixels, which cannot be {self.finer} times as many as those of the "
+                "image to be made (acquisition.oversampling)."
+            )
+        pixel = _side(spacing_mm) * self.finer
+        geometry = self.geometry((rows // self.finer, columns // self.finer), (pixel, pixel))
+        if self.finer > 1:
+            # The same rays.
+            geometry = dataclasses.replace(geometry, image_size=(rows, columns), pixel_mm=pixel / self.finer)
+        clean = _projector(geometry, str(slices.device))(attenuation_of_hounsfield(slices.float()))
         if not self["photons"]:
             return clean
         noise = {"photons": self["photons"], "electronic_noise": self["electronic_noise"]}
@@ -163,16 +182,6 @@ def _side(spacing_mm: tuple[float, float]) -> float:
             "must be square: resample the volume first (in Slicer: Resample Scalar Volume)."
         )
     return float(columns)
-
-
-def _finer(geometry: Geometry, factor: int) -> Geometry:
-    """The same rays through an image of pixels so many times smaller."""
-    import dataclasses
-
-    rows, columns = geometry.image_size
-    return dataclasses.replace(
-        geometry, image_size=(rows * factor, columns * factor), pixel_mm=geometry.pixel_mm / factor
-    )
 
 
 @functools.lru_cache(maxsize=_KEPT)

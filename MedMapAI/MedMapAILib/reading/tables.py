@@ -43,7 +43,10 @@ def report_tables(report: dict[str, Any]) -> tuple[ReportTable, ...]:
         ReportTable(
             "scores",
             (("reader", "text"), ("case", "text"), ("method", "text"), *scored),
-            tuple(tuple(row.get(title) for title in ("reader", "case", "method", *report["criteria"])) for row in report["table"]),
+            tuple(
+                tuple(row.get(title) for title in ("reader", "case", "method", *report["criteria"]))
+                for row in report["table"]
+            ),
         ),
     )
 
