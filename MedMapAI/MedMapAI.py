@@ -171,10 +171,9 @@ class MedMapAIWidget(ModulePanel):
         selector.blockSignals(wasBlocked)
         self.onParametersModified()
 
-    def measurementModels(self):
-        """The models (BundleInfo) that make images of measurements."""
-        models = self._models.values()
-        return [model for model in models if model.images is not None and model.images.domain == "measurement"]
+    def imageModels(self):
+        """The models (BundleInfo) that make images, of measurements or of images."""
+        return [model for model in self._models.values() if model.images is not None]
 
     def onModelChanged(self, index=-1):
         if self._parameterNode:

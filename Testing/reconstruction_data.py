@@ -41,6 +41,12 @@ def reconstruction_config(path, *, network=None, acquisition=None, loss=None, ep
         "network": network or {"name": "fbpconvnet", "width": 8, "levels": 2},
         "loss": loss or {"name": "mse"},
         "optimizer": {"learning_rate": 2e-3},
-        "training": {"epochs": epochs, "iterations_per_epoch": iterations, "ema_decay": 0.9, "device": "cpu", **training},
+        "training": {
+            "epochs": epochs,
+            "iterations_per_epoch": iterations,
+            "ema_decay": 0.9,
+            "device": "cpu",
+            **training,
+        },
         "model": {"name": "test-reconstruction", "modality": "CT"},
     }

@@ -138,7 +138,7 @@ def test_an_oversampled_measurement_is_that_of_the_disc(beam):
     measured = finer.measure(water_disc(192, 24.0, third[0]), third, 0), once.measure(water_disc(64, 24.0), SQUARE, 0)
     errors = [float((each - true).norm() / true.norm()) for each in measured]
     assert errors[0] < 0.003 and errors[0] < errors[1] < 0.015
-    with pytest.raises(InputError, match="64 × 64 pixels, .* 3 times"):
+    with pytest.raises(InputError, match="64 × 64 pixels cannot be 3 times"):
         finer.measure(water_disc(64, 24.0), SQUARE, 0)
 
 

@@ -236,6 +236,10 @@ def test_more_methods_than_slicer_has_views(opened, tmp_path):
     assert len(reading.views.nodes) == 5
     composite = slicer.app.layoutManager().sliceWidget("Slice5").mrmlSliceCompositeNode()
     assert composite.GetBackgroundVolumeID() == reading.views.nodes[4].GetID()
+    host.process_events(lambda: not reading.views._timer.isActive())
+    views = [slicer.app.layoutManager().sliceWidget(n).mrmlSliceNode() for n in ("Red", "Yellow", "Green", "Slice5")]
+    scales = [view.GetFieldOfView()[0] / view.GetDimensions()[0] for view in views]
+    assert scales == pytest.approx([scales[0]] * 4), "all at one scale"
     host.screenshot(panel_data.ARTIFACTS / "panel_reading_five.png")
     host.check()
 

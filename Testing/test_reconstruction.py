@@ -135,8 +135,14 @@ def test_run_writes_the_image_and_scores_it(denoiser, tmp_path, capsys):
     assert main([*command, "--reference", str(tmp_path / "truth.nrrd"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["unit"] == "HU" and report["metrics"]["psnr_db"] > 20
+    assert abs(report["metrics"]["bias_air"]) < 60 and "bias_bone" in report["metrics"]
     written = read_image(tmp_path / "out.nii.gz")
     assert root_mean_square(written.numpy()[0] - truth) < root_mean_square(noisy.numpy()[0] - truth)
+    region = ["--roi", "40,40,10,30,30,11", "--reference", str(tmp_path / "truth.nrrd"), "--json"]
+    assert main([*command, *region]) == 0
+    scores = json.loads(capsys.readouterr().out)["metrics"]
+    # Elsewhere nothing changed, so the whole has more noise than the region.
+    assert scores["roi_psnr_db"] != scores["psnr_db"] and scores["psnr_db"] < report["metrics"]["psnr_db"]
     assert main([*command[:3], str(tmp_path / "out.seg.nrrd")]) == 2
     assert main([*command, "--saliency", str(tmp_path / "map.nrrd")]) == 2
 
@@ -203,9 +209,7 @@ def test_a_gan_that_was_stopped_ends_with_the_same_weights_of_both_networks(bodi
     reached = torch.load(tmp_path / "stopped" / "checkpoint.pt", weights_only=True)["progress"]["iteration"]
     assert 0 < reached < 6
     train(config, tmp_path / "stopped", resume=True)
-    one, other = (
-        torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "stopped")
-    )
+    one, other = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "stopped"))
     for part in ("network", "average", "opponent"):
         assert one[part].keys() == other[part].keys() and len(one[part]) > 0
         assert all(torch.equal(one[part][key], other[part][key]) for key in one[part]), part

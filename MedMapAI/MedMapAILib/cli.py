@@ -30,7 +30,19 @@ from .terminal import ProgressBar
 from .transplant_command import add_transplant
 
 #: Of a model's held-out metrics those that a list has room for.
-_SHOWN = ("dice", "iou", "hd95_mm", "auc", "accuracy", "balanced_accuracy", "froc", "recall", "precision", "psnr_db", "ssim")
+_SHOWN = (
+    "dice",
+    "iou",
+    "hd95_mm",
+    "auc",
+    "accuracy",
+    "balanced_accuracy",
+    "froc",
+    "recall",
+    "precision",
+    "psnr_db",
+    "ssim",
+)
 #: Tasks whose scores come with curves.
 _HAS_CURVES = ("classification", "detection")
 RESEARCH_ONLY = "Research use only; not a medical device."
@@ -319,7 +331,7 @@ def _run(options: argparse.Namespace) -> None:
         "warning": RESEARCH_ONLY,
     }
     if reference is not None:
-        report["metrics"] = predictor.task.evaluate(result, reference)
+        report["metrics"] = answer.scores(predictor.task, result, reference)
     answer.write(result, report)
     if options.scene is not None or options.picture is not None:
         answer.show(image, result)

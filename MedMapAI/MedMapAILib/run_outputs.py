@@ -5,13 +5,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
 
 
-class SegmentationOutput:
+class _Output:
+    """What all have in common."""
+
+    def scores(self, task: Any, result: Any, reference: Any) -> dict[str, Any]:
+        """How well the result agrees with the reference."""
+        return task.evaluate(result, reference)
+
+
+class SegmentationOutput(_Output):
     """A label map or segmentation file; volumes and places of the segments."""
 
     def __init__(self, options: argparse.Namespace):
@@ -71,7 +80,7 @@ class SegmentationOutput:
             print(f"mean {name}: {'not defined' if value is None else format(value, '.4g')}")
 
 
-class ClassificationOutput:
+class ClassificationOutput(_Output):
     """A table or JSON file of classes and probabilities; a saliency map as a volume."""
 
     def __init__(self, options: argparse.Namespace):
@@ -145,7 +154,7 @@ class ClassificationOutput:
             print(f"{name.replace('_', ' ')}: {value:.4g}")
 
 
-class DetectionOutput:
+class DetectionOutput(_Output):
     """A table, JSON or markups file of findings."""
 
     def __init__(self, options: argparse.Namespace):
@@ -239,7 +248,7 @@ class DetectionOutput:
             print(f"{name.replace('_', ' ')}: {value:g}")
 
 
-class ReconstructionOutput:
+class ReconstructionOutput(_Output):
     """An image, as a volume file."""
 
     def __init__(self, options: argparse.Namespace):
@@ -284,6 +293,22 @@ class ReconstructionOutput:
             "mean": round(float(values.mean(dtype="float64")), 4),
             "lowest": round(float(values.min()), 4),
             "highest": round(float(values.max()), 4),
+        }
+
+    def scores(self, task: Any, result: Any, reference: Any) -> dict[str, Any]:
+        """PSNR, SSIM and the others in the whole image and, where a region was chosen, in it alone."""
+        from .image import make_image
+        from .preprocessing import crop_to_roi
+        from .results import ImageReference
+
+        scores = task.evaluate(result, reference)
+        if self._options.roi is None:
+            return scores
+        _, part = crop_to_roi(make_image(result.values[None], result.affine), *self._options.roi)
+        inside = replace(result, values=result.values[part])
+        return scores | {
+            f"roi_{name}": value
+            for name, value in task.evaluate(inside, ImageReference(reference.values[part], result.affine)).items()
         }
 
     def write(self, result: Any, report: dict[str, Any]) -> None:

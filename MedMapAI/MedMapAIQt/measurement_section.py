@@ -43,6 +43,7 @@ class MeasurementSection:
         self._node = self._tag = None
         self._methods: dict[str, Any] | None = None
         self._listed: list[str] = []
+        self._images: set[str] = set()
         self._shown: tuple | None = None
         self._updating = self._running = self._kept = False
         for path in (ui.measurementPath, ui.geometryPath):
@@ -109,8 +110,9 @@ class MeasurementSection:
             for name, method in self._methods.items()
             if kind in method.kinds
         }
-        for info in self._panel.measurementModels():
-            titles[f"{_MODEL}/{info.name}"] = _("Model: {title}").format(title=info.title)
+        models = {f"{_MODEL}/{info.name}": info for info in self._panel.imageModels()}
+        titles |= {key: _("Model: {title}").format(title=info.title) for key, info in models.items()}
+        self._images = {key for key, info in models.items() if info.images.domain == "image"}
         if list(titles) == self._listed:
             return
         self._listed = list(titles)
@@ -126,7 +128,10 @@ class MeasurementSection:
         method = (self._methods or {}).get(name) if kind != _MODEL else None
         values = json.loads(self._node.measurementOptions or "{}")
         self.options.show(method.options[kind] if method is not None else {}, values)
-        self.ui.methodHint.text = f"{method.sentence[:1].upper()}{method.sentence[1:]}." if method is not None else ""
+        hint = f"{method.sentence[:1].upper()}{method.sentence[1:]}." if method is not None else ""
+        if self._node.measurementMethod in self._images:
+            hint = _("The model takes images: it is given that of fbp, or of a k-space the zero-filled one.")
+        self.ui.methodHint.text = hint
         self.ui.methodHint.visible = bool(self.ui.methodHint.text)
 
     def _onMethod(self, index: int = -1) -> None:

@@ -43,6 +43,7 @@ class ReadingPanel:
         self._report: dict[str, Any] | None = None
         self._tables: tuple = ()
         self._volumes: list[Any] = []
+        self._hidden: list[Any] = []
         self.views = ReadingViews()
         self.scores = ScoreButtons(ui.scoresArea, self.onScore)
         ui.studyEdit.textChanged.connect(self.onStudyChanged)
@@ -253,6 +254,7 @@ class ReadingPanel:
         elif len(session.codes) == 1 and item < 0:
             ui.orientationSelector.addItem(ALL)
         self.views.begin()
+        self._hideOthers()
         ui.studyPage.visible, ui.readingPage.visible = False, True
         self._say("")
         try:
@@ -262,6 +264,15 @@ class ReadingPanel:
         except BaseException:
             self.stop()
             raise
+
+    def _hideOthers(self) -> None:
+        """Hide the rest of the panel: it is in the way, and tells names."""
+        around = [one for one in self._container.parentWidget().children() if hasattr(one, "isHidden")]
+        # Sections alone: what is said in the status line has to be seen.
+        rest = [one for one in around if one != self._container and "Label" not in one.className()]
+        self._hidden = [one for one in rest if not one.isHidden()]
+        for widget in self._hidden:
+            widget.visible = False
 
     def _go(self, position: int) -> None:
         """Show a screen. The views stay as they are where its images cannot be read."""
@@ -335,6 +346,9 @@ class ReadingPanel:
         self.views.end()
         self.scores.clear()
         self.ui.readingPage.visible, self.ui.studyPage.visible = False, True
+        for widget in self._hidden:
+            widget.visible = True
+        self._hidden = []
         self.onStudyChanged()
         if not self.ui.makeBox.collapsed:
             self.listVolumes()

@@ -17,13 +17,8 @@ _IMAGES = "images"
 def volumes_of_scene() -> list[Any]:
     """Volume nodes that a user sees, but label maps."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    return [
-        node
-        for node in nodes
-        if not node.GetHideFromEditors()
-        and node.GetImageData() is not None
-        and not node.IsA("vtkMRMLLabelMapVolumeNode")
-    ]
+    seen = [node for node in nodes if not node.GetHideFromEditors() and node.GetImageData() is not None]
+    return [node for node in seen if not node.IsA("vtkMRMLLabelMapVolumeNode")]
 
 
 def split_name(name: str) -> tuple[str, str]:

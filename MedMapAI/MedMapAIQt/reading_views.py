@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -19,6 +20,7 @@ ORIENTATIONS = ("Axial", "Sagittal", "Coronal")
 ALL = "All three"
 #: Layouts of n slice views are _LAYOUT + n; Slicer leaves numbers from 100 on to extensions.
 _LAYOUT = 56_100
+_SETTLE_MS = 50
 #: Slicer's own names of slice views.
 _NAMES = ("Red", "Yellow", "Green", *(f"Slice{n}" for n in range(4, 30)))
 
@@ -31,6 +33,12 @@ class ReadingViews(VTKObservationMixin):
         self.nodes: list[Any] = []
         self._before: dict[str, Any] | None = None
         self._syncing = False
+        self._names: Sequence[str] = ()
+        # Views of a new layout have their size a moment later.
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_SETTLE_MS)
+        self._timer.timeout.connect(self._fit)
 
     def begin(self) -> None:
         """Remember the views as they are."""
@@ -73,12 +81,25 @@ class ReadingViews(VTKObservationMixin):
             # Along the voxels: a slice between them would be smoothed.
             view.RotateToVolumePlane(node)
             view.SetLayoutLabel(str(self.nodes.index(node) + 1))
-            widget.sliceLogic().FitSliceToBackground()
-            widget.sliceLogic().SnapSliceOffsetToIJK()
-        for name, _shown in shown:
+        self._names = names
+        self._fit()
+        for name in names:
             composite = slicer.app.layoutManager().sliceWidget(name).mrmlSliceCompositeNode()
             composite.SetLinkedControl(True)
             composite.SetHotLinkedControl(True)
+        self._timer.start()
+
+    def _fit(self) -> None:
+        """Show the middle of the images, whole, all at the same scale."""
+        widgets = [slicer.app.layoutManager().sliceWidget(name) for name in self._names if self.nodes]
+        for widget in widgets:
+            widget.sliceLogic().FitSliceToBackground()
+            widget.sliceLogic().SnapSliceOffsetToIJK()
+        views = [widget.mrmlSliceNode() for widget in widgets]
+        scale = max((view.GetFieldOfView()[0] / max(1, view.GetDimensions()[0]) for view in views), default=1.0)
+        for view in views:
+            columns, rows, _depth = view.GetDimensions()
+            view.SetFieldOfView(scale * columns, scale * rows, view.GetFieldOfView()[2])
 
     def setWindow(self, window: tuple[float, float] | None) -> None:
         """Set the window of all images; None: as the first image's display finds it, for all."""
@@ -91,6 +112,7 @@ class ReadingViews(VTKObservationMixin):
 
     def end(self) -> None:
         """Remove the images, and put layout and slice views back."""
+        self._timer.stop()
         self._removeNodes()
         before, self._before = self._before, None
         if before is None:
@@ -181,8 +203,8 @@ def _restore_slice(view: Any, state: tuple) -> None:
 
 def _composite_state(node: Any) -> tuple:
     return (
-        node.GetBackgroundVolumeID(), node.GetForegroundVolumeID(), node.GetLabelVolumeID(), node.GetForegroundOpacity(),
-        node.GetLabelOpacity(), node.GetLinkedControl(), node.GetHotLinkedControl(),
+        node.GetBackgroundVolumeID(), node.GetForegroundVolumeID(), node.GetLabelVolumeID(),
+        node.GetForegroundOpacity(), node.GetLabelOpacity(), node.GetLinkedControl(), node.GetHotLinkedControl(),
     )  # fmt: skip
 
 

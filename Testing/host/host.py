@@ -43,7 +43,8 @@ class Host:
         self.window.show()
         self.qapplication.processEvents()
         # Slicer's view nodes are in the scene from the start: setSliceViewerLayers works on them.
-        self.application.layoutManager()
+        layouts = self.application.layoutManager()
+        layouts.layoutChanged.connect(lambda _layout: self.window.arrange(layouts))
         self.current: str | None = None
         self.process_events()
 

@@ -232,7 +232,7 @@ class MainWindow(QMainWindow):
 
     def draw_views(self, layout_manager) -> None:
         """Bring the pictures of the views up to date."""
-        self._arrange(layout_manager)
+        self.arrange(layout_manager)
         plot = layout_manager.plotWidget(0) if self._rows is None else None
         top_right = self._grid.itemAtPosition(0, 1).widget() if self._rows is None else None
         wanted = plot if plot is not None else self._frames["1"]
@@ -246,8 +246,8 @@ class MainWindow(QMainWindow):
             if name in self._frames and not self._frames[name].isHidden():
                 self._frames[name].draw(view)
 
-    def _arrange(self, layout_manager) -> None:
-        """Put the views where the layout has them: two rows of two, or as a panel wishes."""
+    def arrange(self, layout_manager) -> None:
+        """Put the views where the layout has them: two rows of two, or as a panel wishes; they get their sizes."""
         rows = layout_manager.rows()
         if rows == self._rows:
             return
@@ -264,6 +264,9 @@ class MainWindow(QMainWindow):
             self._grid.addWidget(self._frames[name], row, place)
             self._frames[name].show()
         self._grid.activate()
+        for name in [name for name, _row, _place in places if name != "1"]:
+            self._frames[name].layout().activate()
+            layout_manager.views()[name].sliceLogic().ResizeSliceNode(*self._frames[name].picture_size())
 
     def say_in_views(self, text: str) -> None:
         for frame in self._frames.values():

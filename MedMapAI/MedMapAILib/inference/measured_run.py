@@ -1,4 +1,4 @@
-"""From a measurement in a file to an image: by a method that needs no model, or by a model made for measurements."""
+"""From a measurement in a file to an image in the scene: what the worker does, and what it says of it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..bundle import find_bundle, load_bundle
 from ..devices import choose_device, describe
-from ..errors import InputError
 from ..image import check_same_geometry
 from ..measurements.files import read_measurement
-from ..measurements.measured import Measurement
-from ..measurements.methods import METHODS, reconstruct_measurement
+from ..metrics.image_quality import image_quality
 from ..preprocessing import Grid
-from ..results import ImageKind, ImageReference, Reconstruction
-from ..tasks.reconstruction import ReconstructionTask
+from ..reconstruct_command import reconstructed
+from ..results import ImageReference, Reconstruction
 from .messages import ReconstructRequest
-from .opening import open_predictor
 from .report import RunReport
 from .scoring import image_scores
-
-Progress = Callable[[float, str], None]
 
 
 def reconstruct(
     request: ReconstructRequest,
-    progress: Progress | None = None,
+    progress: Callable[[float, str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> RunReport:
     """Make the image that a request asks for, and score it where there is a reference.
@@ -38,65 +32,39 @@ def reconstruct(
     progress: called with a fraction and a message. cancelled: asked between iterations or slices. Raises InputError for
     a file, a geometry, an option or a reference that does not fit, Cancelled.
     """
-    measurement = read_measurement(
-        Path(request.measurement), Path(request.geometry) if request.geometry else None, **request.reading
-    )
+    measurement = read_measurement(request.measurement, request.geometry and Path(request.geometry), **request.reading)
     reference = request.reference
     if reference is not None:
         check_same_geometry(
             Grid(measurement.shape, measurement.affine),
             Grid(reference.values.shape, reference.affine),
-            "the image of this measurement",
+            "The image of this measurement",
             "the reference",
         )
     began = time.monotonic()
-    way = _by_method if request.method in METHODS else _by_model
-    result, device = way(request, measurement, progress, cancelled)
+    result = reconstructed(
+        request.method,
+        measurement,
+        request.options,
+        progress=progress,
+        cancelled=cancelled,
+        device=request.device,
+    )
     seconds = time.monotonic() - began
     scores = None
     if reference is not None:
         if progress is not None:
             progress(1.0, "scoring against the reference")
-        scores = scores_of(result, reference)
-    return RunReport(request.method, result, device, seconds, scores)
+        scores = image_scores(_quality, result, reference)
+    device = describe(choose_device(request.device), torch.float32)
+    return RunReport(Path(request.method).name, result, device, seconds, scores)
 
 
-def scores_of(result: Reconstruction, reference: ImageReference) -> dict[str, Any]:
-    """As ``scoring.score``, over the window of the result; without one over the reference's range of values."""
-    window = result.window
-    if window is None:
-        window = float(np.min(reference.values)), float(np.max(reference.values))
-    task = ReconstructionTask(None, ImageKind(result.unit, window, "measurement"), {})
-    return image_scores(task.evaluate, result, reference)
-
-
-def _by_method(
-    request: ReconstructRequest, measurement: Measurement, progress: Progress | None, cancelled: Any
-) -> tuple[Reconstruction, str]:
-    result = reconstruct_measurement(
-        request.method,
-        measurement,
-        options=request.options,
-        progress=progress,
-        cancelled=cancelled,
-        device=request.device,
-    )
-    return result, describe(choose_device(request.device), torch.float32)
-
-
-def _by_model(
-    request: ReconstructRequest, measurement: Measurement, progress: Progress | None, cancelled: Any
-) -> tuple[Reconstruction, str]:
-    bundle = load_bundle(find_bundle(request.method))
-    images = bundle.info.images
-    if images is None or images.domain != "measurement":
-        raise InputError(
-            f"The model {bundle.info.name} takes no measurements; reconstruct with a method, such as fbp, and run the "
-            "model on the volume that comes of it."
-        )
-    predictor = open_predictor(bundle, request.device)
-    try:
-        result = predictor.predict(measurement, progress=progress, cancelled=cancelled)
-    finally:
-        predictor.close()
-    return result, predictor.device_description
+def _quality(result: Reconstruction, reference: ImageReference) -> dict[str, Any]:
+    """As the task of reconstructions evaluates, over the window of the result; without one over the reference's range
+    of values."""
+    values, truth = result.values, reference.values
+    window = result.window or (float(truth.min()), float(truth.max()))
+    found = image_quality(truth, values, window=window, slices=2).as_dict()
+    bias = float(np.mean(values, dtype=np.float64) - np.mean(truth, dtype=np.float64))
+    return {"psnr_db": found["psnr"], **{key: found[key] for key in ("ssim", "ms_ssim", "nrmse")}, "bias": bias}

@@ -156,8 +156,8 @@ class CtAcquisition(Acquisition):
         rows, columns = slices.shape[-2:]
         if rows % self.finer or columns % self.finer:
             raise InputError(
-                f"The slices have {rows} × {columns} pixels, which cannot be {self.finer} times as many as those of the "
-                "image to be made (acquisition.oversampling)."
+                f"Slices of {rows} × {columns} pixels cannot be {self.finer} times as fine as an image that is made of "
+                "their measurement (acquisition.oversampling)."
             )
         pixel = _side(spacing_mm) * self.finer
         geometry = self.geometry((rows // self.finer, columns // self.finer), (pixel, pixel))

@@ -37,8 +37,8 @@ def frechet_distance_of(
     mean = np.asarray(first_mean, dtype=np.float64) - np.asarray(second_mean, dtype=np.float64)
     a, b = (np.atleast_2d(np.asarray(c, dtype=np.float64)) for c in (first_covariance, second_covariance))
     values, vectors = np.linalg.eigh(a)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    inner = np.clip(np.linalg.eigvalsh(root @ b @ root), 0, None)
+    root = (vectors * np.sqrt(_without_rounding(values))) @ vectors.T
+    inner = _without_rounding(np.linalg.eigvalsh(root @ b @ root))
     return float(max(0.0, mean @ mean + np.trace(a) + np.trace(b) - 2 * np.sqrt(inner).sum()))
 
 
@@ -55,6 +55,12 @@ def checked_embeddings(first: Any, second: Any) -> tuple[np.ndarray, np.ndarray]
             f"Embeddings of {a.shape[1]} and of {b.shape[1]} numbers cannot be compared; take one network for both."
         )
     return a, b
+
+
+def _without_rounding(eigenvalues: np.ndarray) -> np.ndarray:
+    """What rounding leaves of eigenvalues that are 0 would come back as its much larger root."""
+    least = len(eigenvalues) * np.finfo(np.float64).eps * max(0.0, float(eigenvalues.max()))
+    return np.where(eigenvalues > least, eigenvalues, 0.0)
 
 
 def _covariance(values: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ class ReportTable:
 def report_tables(report: dict[str, Any]) -> tuple[ReportTable, ...]:
     """What ``reading_report`` says: means of the methods, agreement of the readers, tests between methods, scores."""
     ends = (("low", "number"), ("high", "number"))
-    scored = [(name, "whole") for name in report["criteria"]]
+    given = ("reader", "case", "method", *report["criteria"])
     return (
         ReportTable(
             "means",
@@ -42,11 +42,8 @@ def report_tables(report: dict[str, Any]) -> tuple[ReportTable, ...]:
         ),
         ReportTable(
             "scores",
-            (("reader", "text"), ("case", "text"), ("method", "text"), *scored),
-            tuple(
-                tuple(row.get(title) for title in ("reader", "case", "method", *report["criteria"]))
-                for row in report["table"]
-            ),
+            tuple((title, "text" if n < 3 else "whole") for n, title in enumerate(given)),
+            tuple(tuple(row[title] for title in given) for row in report["table"]),
         ),
     )
 

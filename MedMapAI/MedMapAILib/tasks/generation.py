@@ -182,7 +182,9 @@ class GenerationTask:
             rows += [np.stack(real), self._watched(network, torch.from_numpy(target), device).numpy()]
         return _mosaic(rows)
 
-    def _watched(self, network: Callable[..., torch.Tensor], target: torch.Tensor, device: torch.device) -> torch.Tensor:
+    def _watched(
+        self, network: Callable[..., torch.Tensor], target: torch.Tensor, device: torch.device
+    ) -> torch.Tensor:
         """Made images of these classes (N, classes), always from the same noise, on the CPU."""
         generator = torch.Generator().manual_seed(0)
         parts = []

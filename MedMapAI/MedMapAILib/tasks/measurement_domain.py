@@ -143,7 +143,13 @@ class MeasurementDomain:
         largest = target.max().clamp(min=1e-12)
         mask = operator.mask.expand(*operator.mask.shape[:-2], *self._size).reshape(1, *self._size)
         sensitivities = operator.sensitivities.reshape(-1, *self._size)
-        return {"data": data, "mask": mask, "sensitivities": sensitivities, "target": target / largest, "scale": largest}
+        return {
+            "data": data,
+            "mask": mask,
+            "sensitivities": sensitivities,
+            "target": target / largest,
+            "scale": largest,
+        }
 
     def _changed(self, truth: torch.Tensor, settings: dict, random: np.random.Generator) -> torch.Tensor:
         for axis in settings["flip_axes"]:

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from ..errors import InputError
-from ..image import check_same_geometry, make_image
+from ..image import check_same_geometry
 from ..losses import RECONSTRUCTION as LOSSES
 from ..losses import build_reconstruction_loss
 from ..measurements.measured import Measurement
@@ -22,6 +22,10 @@ from ..preprocessing import Grid
 from ..results import ImageKind, ImageReference, Reconstruction
 from .image_domain import ImageDomain
 from .measurement_domain import MeasurementDomain
+
+
+#: What is looked at apart in CT: name → lowest and highest HU of the truth.
+_REGIONS = {"air": (-np.inf, -900.0), "water": (-50.0, 100.0), "bone": (300.0, np.inf)}
 
 
 class ReconstructionTask:
@@ -154,7 +158,8 @@ class ReconstructionTask:
 
     def evaluate(self, result: Reconstruction, reference: ImageReference) -> dict[str, Any]:
         """PSNR (dB), SSIM and MS-SSIM slice by slice, NRMSE (euclidean) over the window, and "bias", the mean of result
-        minus reference in the unit of the image. See metrics.image_quality."""
+        minus reference in the unit of the image; of CT also that in air, where it is like water, and in bone. None
+        where it is not defined. See metrics.image_quality."""
         check_same_geometry(
             Grid(result.values.shape, result.affine),
             Grid(reference.values.shape, reference.affine),
@@ -175,6 +180,7 @@ class ReconstructionTask:
             "ms_ssim": found["ms_ssim"],
             "nrmse": found["nrmse"],
             "bias": float(np.mean(values, dtype=np.float64) - np.mean(truth, dtype=np.float64)),
+            **(_biases(values, truth) if self.kind.unit == "HU" else {}),
         }
 
     def row(self, result: Reconstruction, reference: ImageReference) -> dict[str, Any]:
@@ -190,6 +196,11 @@ class ReconstructionTask:
         return {"window": list(self.kind.window), "unit": self.kind.unit}
 
 
-def image_of(reference: ImageReference) -> MetaTensor:
-    """A reference as an image (1, I, J, K)."""
-    return make_image(reference.values[None], reference.affine)
+def _biases(values: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
+    """Mean of values minus truth, HU, where the truth is like air, water or bone."""
+    found: dict[str, float | None] = {}
+    for name, (low, high) in _REGIONS.items():
+        inside = (truth >= low) & (truth <= high)
+        difference = values[inside].astype(np.float64) - truth[inside]
+        found[f"bias_{name}"] = float(difference.mean()) if difference.size else None
+    return found

@@ -98,7 +98,9 @@ class SegmentationTask:
                 slice((n - p) // 2, (n - p) // 2 + p)
                 for n, p in zip(changed["image"].shape[1:], patch[kept], strict=True)
             )
-            return {key: torch.as_tensor(changed[key])[(slice(None), *middle)].contiguous() for key in ("image", "label")}
+            return {
+                key: torch.as_tensor(changed[key])[(slice(None), *middle)].contiguous() for key in ("image", "label")
+            }
 
         return sample
 

@@ -60,7 +60,9 @@ def model_card(
     return "\n".join(lines)
 
 
-def _measured(answers: tuple | Classes | FindingClasses | ImageKind, data: dict, training: dict, summary: dict) -> list[str]:
+def _measured(
+    answers: tuple | Classes | FindingClasses | ImageKind, data: dict, training: dict, summary: dict
+) -> list[str]:
     if not summary:
         return ["Not measured: no case was kept apart from training."]
     return [

@@ -336,7 +336,9 @@ def _check(config: dict, where: str) -> None:
         raise InputError(f"dataset.generated in {where} is for classification; take it out.")
     betas = config["optimizer"]["betas"]
     if betas is not None and not (
-        isinstance(betas, (list, tuple)) and len(betas) == 2 and all(isinstance(b, (int, float)) for b in betas)
+        isinstance(betas, (list, tuple))
+        and len(betas) == 2
+        and all(isinstance(b, (int, float)) for b in betas)
         and all(0 <= b < 1 for b in betas)
     ):
         raise InputError(f"optimizer.betas in {where} is {betas!r}; give two numbers from 0 to below 1 for AdamW.")
@@ -353,9 +355,7 @@ def _check_images(config: dict, where: str) -> None:
     from ..measurements.acquisition import acquisition_of
 
     window = config["reconstruction"]["window"]
-    if window and not (
-        len(window) == 2 and all(isinstance(x, (int, float)) for x in window) and window[0] < window[1]
-    ):
+    if window and not (len(window) == 2 and all(isinstance(x, (int, float)) for x in window) and window[0] < window[1]):
         raise InputError(
             f"reconstruction.window in {where} is {window!r}; give the lowest and the highest value that is shown, such "
             "as [-1000, 1000]."

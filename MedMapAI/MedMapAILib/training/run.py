@@ -241,7 +241,9 @@ _WANTED = {
 }
 
 
-def answers_of(dataset: Dataset, config: dict, plan: Plan) -> tuple[Segment, ...] | Classes | FindingClasses | ImageKind:
+def answers_of(
+    dataset: Dataset, config: dict, plan: Plan
+) -> tuple[Segment, ...] | Classes | FindingClasses | ImageKind:
     """What a model of a data set answers, with the names and colors of the configuration.
 
     Raises InputError where a network for images is to learn from images that nothing is simulated of, or the other way
