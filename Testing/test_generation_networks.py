@@ -68,16 +68,6 @@ def test_what_cannot_be_made_is_refused(options):
         build("image-generator", spatial_dims=2, in_channels=1, out_channels=1, **options)
 
 
-def test_critic_layers_have_spectral_norm_one():
-    torch.manual_seed(0)
-    critic = ImageCritic(1, 2, (16, 16), 8).train()
-    images, classes = torch.randn(4, 1, 16, 16), torch.eye(2)[[0, 0, 1, 1]]
-    for _ in range(100):  # power iterations
-        critic(images, classes)
-    for layer in (*critic.layers, critic.last, critic.score, critic.of_class):
-        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-2)
-
-
 def test_brightness_and_contrast_do_what_they_are_called():
     torch.manual_seed(0)
     images = torch.rand(64, 1, 8, 8) * 2 - 1
@@ -125,7 +115,7 @@ def small_loss(name="hinge", **options):
 def test_losses_are_those_of_their_papers():
     made, real, classes = torch.rand(4, 1, 16, 16), torch.rand(4, 1, 16, 16), torch.eye(2)[[0, 1, 0, 1]]
     for name in ("hinge", "logistic"):
-        loss = small_loss(name)
+        loss = small_loss(name, gradient_penalty=0.0)
         loss.opponent.eval()
         of_real, of_made = loss.opponent(real, classes), loss.opponent(made, classes)
         if name == "hinge":
@@ -139,14 +129,14 @@ def test_losses_are_those_of_their_papers():
 
 
 def test_gradient_penalty_is_the_squared_slope_of_real_images():
-    loss, plain = small_loss(gradient_penalty=10.0), small_loss()
-    made, real, classes = torch.rand(4, 1, 16, 16), torch.rand(4, 1, 16, 16), torch.eye(2)[[0, 1, 0, 1]]
+    loss, plain = small_loss(gradient_penalty=10.0), small_loss(gradient_penalty=0.0)
+    made, real, classes = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8), torch.eye(2)[[0, 1, 0, 1]]
     loss.opponent.eval(), plain.opponent.eval()
     # The spread among images of a batch is part of the critic: all images move at once, and the slope is of the sum.
-    step, slopes = 1e-3, torch.zeros(4, 256)
+    step, slopes = 1e-3, torch.zeros(4, 64)
     base = real.double()
     critic = plain.opponent.double()
-    for voxel in range(256):
+    for voxel in range(64):
         for number in range(4):
             moved = base.clone().view(4, -1)
             moved[number, voxel] += step
@@ -154,7 +144,7 @@ def test_gradient_penalty_is_the_squared_slope_of_real_images():
             moved[number, voxel] -= 2 * step
             slopes[number, voxel] = (up - critic(moved.view_as(base), classes).sum()) / (2 * step)
     penalty = 5 * slopes.square().sum(dim=1).mean()
-    without = small_loss()
+    without = small_loss(gradient_penalty=0.0)
     without.opponent.eval()
     extra = loss.opponent_loss(made, real, classes) - without.opponent_loss(made, real, classes)
     assert extra.item() == pytest.approx(penalty.item(), rel=2e-2)

@@ -226,7 +226,8 @@ def write_bundle(
     """Write a model as a MONAI Bundle folder; an older one of that name is replaced only by a whole new one.
 
     network: trained. network_settings: as ``Bundle.network``. answers: segments, classes, classes of findings, or the
-    kind of images. model: section [model] of the training configuration. stages: bundle folders of classifiers that the bundle shall hold.
+    kind of images. model: section [model] of the training configuration. stages: bundle folders of classifiers that the
+    bundle shall hold.
     """
     import torch
 

@@ -55,9 +55,9 @@ class Plan:
 
     spacing: of the model grid in mm; patch: window in voxels; both in the order right, anterior, superior. A patch with
     one 1 makes the model two-dimensional across that axis, where a spacing of 0 keeps the slices of each volume; three
-    zeros keep all of its voxels. batch: samples an iteration. normalization, interpolation: as in ``preprocessing``. axes: "patient" turns oblique volumes
-    upright, "image" leaves them as they are. framing: how the network sees a volume: in "windows" of the patch's size;
-    at once, "resize"d to the patch; or as the "crop" of the patch's size around its middle. region: what of a volume is
+    zeros keep all of its voxels. batch: samples an iteration. normalization, interpolation: as in ``preprocessing``.
+    axes: "patient" turns oblique volumes upright, "image" leaves them as they are. framing: how the network sees a
+    volume: in "windows" of the patch's size; at once, "resize"d to the patch; or as the "crop" of the patch's size around its middle. region: what of a volume is
     looked at, "all" or the box of the "lungs". anchors: boxes that a detector begins from, sizes in voxels of the model
     grid, one number an axis of the network; empty for other tasks.
     reasons: field → sentence. measured: what the plan was made from.
@@ -363,7 +363,7 @@ def checked_fields(content: dict[str, Any], where: str) -> dict[str, Any]:
 
 def check_together(plan: Plan, where: str) -> None:
     for axis, (mm, voxels) in enumerate(zip(plan.spacing, plan.patch, strict=True), start=1):
-        # A detector for slices may see each of them as it was acquired; a reconstruction may keep all voxels as they are.
+        # A detector for slices may see each of them as it was acquired, and a reconstruction keep all voxels.
         own = (plan.anchors and plan.spatial_dims == 2) or not any(plan.spacing)
         if mm == 0 and voxels != 1 and not own:
             raise InputError(

@@ -41,7 +41,7 @@ class MeasurementSection:
         self.options = MethodOptions(ui.optionsTable, self._onEdited)
         self.chart = ChartView(ui.residualContainer, ui.residualSelector, "MedMapAIResiduals")
         self._node = self._tag = None
-        self._methods: dict[str, Any] | None = None
+        self._methods: dict[str, Any] = {}
         self._listed: list[str] = []
         self._images: set[str] = set()
         self._shown: tuple | None = None
@@ -97,11 +97,9 @@ class MeasurementSection:
 
     def _listMethods(self) -> None:
         """Fill the list of methods and models, when it is first needed and when there are other models."""
-        if self._methods is None:
-            try:
-                from MedMapAILib.measurements.methods import METHODS
-            except ImportError:
-                return
+        if not self._methods:
+            from MedMapAILib.measurements.method_table import METHODS
+
             self._methods = dict(METHODS)
         kinds = {"ct": _("CT"), "mr": _("MR")}
         titles = {
@@ -125,7 +123,7 @@ class MeasurementSection:
 
     def _showMethod(self) -> None:
         kind, _slash, name = self._node.measurementMethod.partition("/")
-        method = (self._methods or {}).get(name) if kind != _MODEL else None
+        method = self._methods.get(name) if kind != _MODEL else None
         values = json.loads(self._node.measurementOptions or "{}")
         self.options.show(method.options[kind] if method is not None else {}, values)
         hint = f"{method.sentence[:1].upper()}{method.sentence[1:]}." if method is not None else ""
@@ -190,9 +188,6 @@ class MeasurementSection:
         """Start it. Returns why it did not come to that, or an empty text."""
         if not self._panel.ensureDependencies():
             return _("Nothing was installed and nothing was reconstructed.")
-        if self._methods is None:
-            self._updating = False
-            self.update()
         node = self._node
         self._logic.startReconstruction(
             node.measurementFile,

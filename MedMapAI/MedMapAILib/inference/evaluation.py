@@ -63,8 +63,8 @@ def check_answers(bundle: Bundle, dataset: Dataset) -> None:
     classes, findings, images = bundle.info.classes, bundle.info.findings, bundle.info.images
     if images is not None and dataset.target == "clean" and images.acquisition.get("kind", "none") == "none":
         raise InputError(
-            f"{dataset.name} holds true images alone, and {bundle.info.name} was trained on pairs and says nothing of how "
-            "worse images come about; give pairs (inputs/ and targets/)."
+            f"{dataset.name} holds true images alone, and {bundle.info.name} was trained on pairs and says nothing of "
+            "how worse images come about; give pairs (inputs/ and targets/)."
         )
     if images is not None and dataset.target == "self":
         raise InputError(f"{dataset.name} has no true images to score against; give pairs (inputs/ and targets/).")

@@ -109,9 +109,9 @@ class Predictor:
 
         roi: (center, size) of a box along the patient's axes, RAS mm; the model then sees that part alone, and the
         result, still on the whole image's grid, is empty outside, or the image as it was. progress: called with a
-        fraction and a message. cancelled: asked before each window. on_estimate: called before the windows start, and again when the first was
-        measured. When memory runs out, smaller windows are tried, then the CPU; the result's notes say so.
-        Raises InputError for an image that the model cannot take, RunError when memory does not do, Cancelled.
+        fraction and a message. cancelled: asked before each window. on_estimate: called before the windows start, and
+        again when the first was measured. When memory runs out, smaller windows are tried, then the CPU; the result's
+        notes say so. Raises InputError for an image that the model cannot take, RunError when memory does not do, Cancelled.
         """
         began = time.monotonic()
         channels = self.bundle.network["in_channels"]

@@ -7,8 +7,8 @@ logistic     critic: mean softplus(-D(real)) + mean softplus(D(made)); generator
              non-saturating loss of Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661
 ===========  =======================================================================================================
 
-To either the critic's R1 penalty, γ/2 · mean |∇D(real)|², can be added (Mescheder, Geiger, Nowozin 2018,
-https://arxiv.org/abs/1801.04406). Means may be weighted so that every class counts the same.
+To either the critic's R1 penalty is added, γ/2 · mean |∇D(real)|², without which the two circle each other (Mescheder,
+Geiger, Nowozin 2018, https://arxiv.org/abs/1801.04406). Means may be weighted so that every class counts the same.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from .differentiable_augmentation import CHANGES, change, check_changes
 _OPTIONS: dict[str, Any] = {
     "augmentation": list(CHANGES),
     "weight": None,
-    "gradient_penalty": 0.0,
+    "gradient_penalty": 0.1,
     "critic_width": 32,
     "critic_steps": 1,
-    "critic_learning_rate": 2e-4,
+    "critic_learning_rate": 1e-3,
 }
 
 
@@ -67,7 +67,6 @@ class GenerationLoss(nn.Module):
         real = change(real.float(), self._changes)
         if self._penalty:
             real = real.detach().requires_grad_()
-        # In one batch, so that the spread among made images is not compared across two.
         of_real, of_made = self.opponent(real, classes), self.opponent(change(made.float(), self._changes), classes)
         one = (F.relu(1 - of_real), F.relu(1 + of_made)) if self._hinge else (F.softplus(-of_real), F.softplus(of_made))
         loss = self._mean(one[0], classes) + self._mean(one[1], classes)

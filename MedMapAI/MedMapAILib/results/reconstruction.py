@@ -38,9 +38,9 @@ class ImageReference:
 class Reconstruction:
     """An image that was made or made better.
 
-    values: float32 (I, J, K) in ``unit``. affine: 4×4, voxel index → RAS mm. unit, window: as in ImageKind. method: how,
-    in words, such as "low-dose-ct" or "TV, weight 0.001". residuals: |A x - y| / |y| after each iteration, where the
-    method iterates. notes: sentences for the user.
+    values: float32 (I, J, K) in ``unit``. affine: 4×4, voxel index → RAS mm. unit, window: as in ImageKind. method:
+    how, in words, such as "low-dose-ct" or "TV, weight 0.001". residuals: |A x - y| / |y| after each iteration, where
+    the method iterates. notes: sentences for the user.
     """
 
     values: np.ndarray

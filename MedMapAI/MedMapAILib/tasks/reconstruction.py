@@ -23,7 +23,6 @@ from ..results import ImageKind, ImageReference, Reconstruction
 from .image_domain import ImageDomain
 from .measurement_domain import MeasurementDomain
 
-
 #: What is looked at apart in CT: name → lowest and highest HU of the truth.
 _REGIONS = {"air": (-np.inf, -900.0), "water": (-50.0, 100.0), "bone": (300.0, np.inf)}
 

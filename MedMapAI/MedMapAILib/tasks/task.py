@@ -42,7 +42,8 @@ class Task(Protocol):
     calibrates: bool
 
     def __init__(self, plan: Plan, answers: Any, options: dict):
-        """answers: segments (a tuple of Segment), Classes, FindingClasses or ImageKind. options: of inference and evaluation."""
+        """answers: segments (a tuple of Segment), Classes, FindingClasses or ImageKind. options: of inference and
+        evaluation."""
 
     @property
     def output_channels(self) -> int:

@@ -179,7 +179,7 @@ _TASK_DEFAULTS = {
     "classification": {"network": "resnet18", "loss": "cross-entropy"},
     "detection": {"network": "retinanet", "loss": "detector"},
     "reconstruction": {"network": "fbpconvnet", "loss": "l1"},
-    "generation": {"network": "image-generator", "loss": "hinge"},
+    "generation": {"network": "image-generator", "loss": "logistic"},
 }
 #: How an operating point can be chosen, by task; the first is the default.
 _RULES = {"classification": ("youden", "youden-plateau", "sensitivity"), "detection": ("f1", "false-positives")}
@@ -357,8 +357,8 @@ def _check_images(config: dict, where: str) -> None:
     window = config["reconstruction"]["window"]
     if window and not (len(window) == 2 and all(isinstance(x, (int, float)) for x in window) and window[0] < window[1]):
         raise InputError(
-            f"reconstruction.window in {where} is {window!r}; give the lowest and the highest value that is shown, such "
-            "as [-1000, 1000]."
+            f"reconstruction.window in {where} is {window!r}; give the lowest and the highest value that is shown, "
+            "such as [-1000, 1000]."
         )
     if config["task"]["name"] == "reconstruction":
         config["acquisition"] = acquisition_of(config["acquisition"], where=where).about

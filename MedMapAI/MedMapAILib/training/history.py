@@ -13,8 +13,8 @@ from ..files import write_atomically
 class History:
     """Rows of numbers, one an epoch, kept in ``history.csv`` and, where TensorBoard is installed, in ``events/``.
 
-    columns: their names; the first is "epoch", and what else comes with a row follows. rows: those of an interrupted run that is being resumed; what its files
-    hold beyond them is dropped.
+    columns: their names; the first is "epoch", and what else comes with a row follows. rows: those of an
+    interrupted run that is being resumed; what its files hold beyond them is dropped.
     """
 
     def __init__(self, folder: Path, columns: tuple[str, ...], rows: list[dict] | None = None):

@@ -1,9 +1,9 @@
 """The critic of a generator: how real does an image look, and how much like its class.
 
-Convolutions of stride 2 under spectral normalization (Miyato, Kataoka, Koyama, Yoshida 2018,
-https://arxiv.org/abs/1802.05957), how much the images of a batch differ as one more map (Karras, Aila, Laine, Lehtinen
-2018, https://arxiv.org/abs/1710.10196, section 3), and the class by projection (Miyato, Koyama 2018,
-https://arxiv.org/abs/1802.05637). It is for training alone and is in no bundle.
+Convolutions of stride 2 without normalization, since a gradient penalty holds it (see ``losses.generation``; with
+spectral normalization instead, it learned too slowly here on small images), how much the images of a batch differ as
+one more map (Karras, Aila, Laine, Lehtinen 2018, https://arxiv.org/abs/1710.10196, section 3), and the class by
+projection (Miyato, Koyama 2018, https://arxiv.org/abs/1802.05637). It is for training alone and is in no bundle.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from .image_generator import channels_last
 
@@ -36,12 +35,12 @@ class ImageCritic(nn.Module):
         halvings = max(1, int(math.log2(min(image_size) / _SMALLEST)))
         channels = [image_channels, *(width * min(8, 2**level) for level in range(halvings))]
         self.layers = nn.ModuleList(
-            spectral_norm(conv(before, after, 4, stride=2, padding=1))
+            conv(before, after, 4, stride=2, padding=1)
             for before, after in zip(channels, channels[1:], strict=False)
         )
-        self.last = spectral_norm(conv(channels[-1] + 1, channels[-1], 3, padding=1))
-        self.score = spectral_norm(nn.Linear(channels[-1], 1))
-        self.of_class = spectral_norm(nn.Linear(classes, channels[-1], bias=False))
+        self.last = conv(channels[-1] + 1, channels[-1], 3, padding=1)
+        self.score = nn.Linear(channels[-1], 1)
+        self.of_class = nn.Linear(classes, channels[-1], bias=False)
 
     def forward(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """images: from -1 to 1. classes: flags, 0 or 1."""
@@ -49,7 +48,6 @@ class ImageCritic(nn.Module):
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
         x = F.leaky_relu(self.last(torch.cat([x, _spread(x)], dim=1)), 0.2)
-        # A sum, not a mean, whose differences would be lost under spectral normalization.
         x = x.sum(dim=tuple(range(2, x.ndim)))
         return self.score(x)[:, 0] + (x * self.of_class(classes.to(x.dtype))).sum(dim=1)
 
