@@ -261,6 +261,7 @@ class MedMapAIWidget(ModulePanel):
         self.resultView.showTask(model.task if model is not None else "segmentation")
         self._showSaliency()
         self._showFindings()
+        self.comparison.refresh()
         self.measurements.update()
         if not self._running:
             reason = self.whyNot()

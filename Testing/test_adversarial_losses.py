@@ -160,21 +160,23 @@ def test_the_gradient_penalty_looks_between_real_and_made():
     assert points.amax() > 2.5 and points.amin() < 1.5
     assert (points - points.mean(dim=(1, 2, 3), keepdim=True)).abs().max() < 1e-6
     # The slope of |x|² / 2 is x.
-    assert float(penalty) == pytest.approx(float((points.flatten(1).norm(dim=1) - 1).square().mean()))
+    assert float(penalty.detach()) == pytest.approx(float((points.flatten(1).norm(dim=1) - 1).square().mean()))
 
 
-def test_the_critic_finds_the_wasserstein_distance():
-    # Two single images: the distance is that between them, √256 / 16. The penalty of 10 lets the slope rise to 1 + 1/20.
+def test_a_linear_critic_finds_the_wasserstein_distance():
+    # Two single images: the distance d is that between them, √256 / 16 = 1. Its slope s makes d s - 10 (s - 1)² large:
+    # s is 1 + d / 20 where the critic has learned enough, and what it says is d s.
     loss = loss_of("wasserstein-gan", width=4, shape={"data_range": 1.0})
-    optimizer = torch.optim.Adam(loss.opponent.parameters(), lr=1e-3, betas=(0.5, 0.9))
+    loss.opponent = nn.Sequential(nn.Flatten(), nn.Linear(256, 1))
+    optimizer = torch.optim.Adam(loss.opponent.parameters(), lr=5e-3, betas=(0.5, 0.9))
     real, made = torch.zeros(2, 1, 16, 16), torch.full((2, 1, 16, 16), 1 / 16)
-    for _ in range(80):
+    for _ in range(120):
         optimizer.zero_grad()
         loss.opponent_loss(made, real, None).backward()
         optimizer.step()
     with torch.no_grad():
         distance = float((loss.opponent(real) - loss.opponent(made)).mean())
-    assert distance == pytest.approx(1.0, rel=0.15)
+    assert distance == pytest.approx(1.05, rel=0.01)
 
 
 # ---- who learns from what
@@ -187,7 +189,7 @@ def test_an_undecided_critic_costs_log_two():
     absolute = float((output - target).abs().mean()) / 2
     assert float(loss(output, target, condition)) == pytest.approx(math.log(2) + 100 * absolute, rel=1e-5)
     assert loss.parts == {"fidelity": pytest.approx(absolute), "adversarial": pytest.approx(math.log(2))}
-    assert float(loss.opponent_loss(output, target, condition)) == pytest.approx(math.log(2))
+    assert float(loss.opponent_loss(output, target, condition).detach()) == pytest.approx(math.log(2))
 
 
 def test_the_wasserstein_loss_is_what_its_parts_say():
@@ -233,24 +235,24 @@ def test_the_critic_learns_to_tell_blurred_from_sharp(name, spatial_dims):
     assert values[-1] < 0.8 * values[0]
 
 
-def test_a_critic_that_knows_noise_makes_the_network_take_it_away():
-    # Images are stripes; the network may add a number to each pixel, and starts from noise. No fidelity at all.
+def test_the_critic_alone_makes_the_network_take_noise_away():
+    # Images are stripes, and what the network learns is how much noise it leaves on them. No fidelity at all.
     loss = loss_of("wasserstein-gan", width=4, fidelity_weight=0.0, adversarial_weight=1.0, learning_rate=2e-3)
     real = torch.sin(torch.arange(16.0))[None, None, None].expand(4, 1, 16, 16)
-    made = (real + 0.5 * torch.randn_like(real)).requires_grad_()
-    begin = float((made - real).detach().square().mean())
+    left = torch.ones((), requires_grad=True)
     settings = loss.opponent_optimizer
     critic = torch.optim.Adam(loss.opponent.parameters(), lr=settings["learning_rate"], betas=settings["betas"])
-    network = torch.optim.Adam([made], lr=0.02, betas=(0.5, 0.9))
-    for _ in range(25):
-        for _ in range(loss.opponent_steps):
+    network = torch.optim.Adam([left], lr=0.1, betas=(0.5, 0.9))
+    for step in range(15):
+        made = real + left * torch.randn_like(real)
+        for _ in range(4 if step else 8):
             critic.zero_grad()
             loss.opponent_loss(made.detach(), real).backward()
             critic.step()
         network.zero_grad()
         loss(made, real).backward()
         network.step()
-    assert float((made - real).detach().square().mean()) < 0.75 * begin
+    assert abs(float(left.detach())) < 0.5
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
@@ -261,7 +263,7 @@ def test_the_unit_of_the_images_does_not_matter(name):
         torch.manual_seed(3)
         loss = loss_of(name, width=4, shape={"data_range": 2 * unit})
         arguments = [unit * image for image in (output, target, condition)]
-        values.append((float(loss(*arguments)), float(loss.opponent_loss(*arguments))))
+        values.append((float(loss(*arguments).detach()), float(loss.opponent_loss(*arguments).detach())))
     assert values[0] == pytest.approx(values[1], rel=1e-3)
 
 
@@ -309,7 +311,7 @@ def resnet(tmp_path_factory):
 
 
 def test_features_are_those_of_torchvision(resnet):
-    x, y, _ = images(2, 48)
+    x, y, _ = images(1, 32)
     theirs = torchvision.models.resnet18(weights=None)
     theirs.load_state_dict(torch.load(resnet, weights_only=True))
     body = nn.Sequential(*list(theirs.eval().children())[:6])
@@ -334,7 +336,7 @@ def test_the_perceptual_term_teaches_the_output_alone_and_is_not_kept(resnet):
     assert not term.state_dict() and not list(term.parameters())
     assert all(not p.requires_grad for p in term._features[0].parameters())
     assert not term.train()._features[0].training
-    assert float(term(target, target)) == 0
+    assert float(term(target, target).detach()) == 0
 
 
 def test_the_perceptual_term_sees_volumes_and_our_own_bundles(resnet):

@@ -24,6 +24,16 @@ SHROUT_FLEISS = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5,
 # Agresti, Categorical Data Analysis, 1990, table 2.10: answers of husbands (rows) and wives, from 1 to 4.
 HUSBANDS_WIVES = [[7, 7, 2, 3], [2, 8, 3, 7], [1, 5, 4, 9], [2, 8, 9, 14]]
 
+# Fleiss, Cohen, Everitt, Psychological Bulletin 72, 1969: two diagnoses of 200 patients, in three classes.
+DIAGNOSES = [[106, 10, 4], [22, 28, 10], [2, 12, 6]]
+
+# Data set anxiety of R's irr: three raters (columns), 20 people, ratings from 1 to 6.
+ANXIETY = np.array([
+    [3, 3, 3, 4, 5, 5, 2, 3, 5, 2, 2, 6, 1, 5, 2, 2, 1, 2, 4, 3],
+    [3, 6, 4, 6, 2, 4, 2, 4, 3, 3, 2, 3, 3, 3, 2, 2, 1, 3, 3, 4],
+    [2, 1, 4, 4, 3, 2, 1, 6, 1, 1, 1, 2, 3, 3, 1, 1, 3, 3, 2, 2],
+]).T  # fmt: skip
+
 # Darwin's maize: differences in height between cross- and self-fertilized plants of 15 pairs, eighths of an inch
 # (Fisher, The Design of Experiments, 1935, table 3).
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
@@ -39,6 +49,12 @@ def test_icc_of_shrout_and_fleiss():
     # Their table 4 says 0.29. The interval is that of R's psych and irr for the same table.
     assert found.value == pytest.approx(0.29, abs=0.005)
     assert (found.low, found.high) == (pytest.approx(0.02, abs=0.005), pytest.approx(0.76, abs=0.005))
+
+
+def test_icc_of_a_table_of_another_library():
+    # What irr's icc(anxiety, model = "twoway", type = "agreement") prints: 0.198, from -0.039 to 0.494.
+    found = intraclass_correlation(ANXIETY)
+    assert (found.value, found.low, found.high) == pytest.approx((0.198, -0.039, 0.494), abs=5e-4)
 
 
 def test_icc_of_known_variances():
@@ -92,6 +108,29 @@ def test_kappa_and_its_standard_error_of_a_published_table(weights, kappa, error
     assert found.value == pytest.approx(kappa, abs=5e-5)
     assert found.high - found.value == pytest.approx(1.959964 * error, abs=2e-4)
     assert found.value - found.low == pytest.approx(1.959964 * error, abs=2e-4)
+
+
+def test_kappa_of_fleiss_cohen_and_everitt():
+    # They say 0.429.
+    assert weighted_kappa(*pairs_of(DIAGNOSES), weights="none").value == pytest.approx(0.429, abs=5e-4)
+
+
+def test_quadratic_kappa_of_a_table_of_another_library():
+    # What irr's kappa2(anxiety[, 1:2], "squared") prints.
+    assert weighted_kappa(ANXIETY[:, 0], ANXIETY[:, 1]).value == pytest.approx(0.297, abs=5e-4)
+
+
+@pytest.mark.parametrize("weights", ["linear", "quadratic"])
+def test_the_interval_of_kappa_holds_what_it_promises(weights):
+    random = np.random.default_rng(8)
+
+    def draw(count):
+        first = random.integers(1, 6, count)
+        return first, np.clip(first + random.choice([-2, -1, 0, 0, 0, 1], count), 1, 5)
+
+    truth = weighted_kappa(*draw(400_000), weights=weights).value
+    found = [weighted_kappa(*draw(100), weights=weights) for _ in range(400)]
+    assert np.mean([one.low <= truth <= one.high for one in found]) == pytest.approx(0.95, abs=0.035)
 
 
 def test_quadratic_kappa_is_nearly_the_icc():

@@ -23,14 +23,15 @@ def test_frechet_distance_of_gaussians_in_closed_form():
     assert frechet_distance_of([0, 0], np.diag([1.0, 9]), [3, 4], np.diag([4.0, 1])) == pytest.approx(25 + 1 + 4)
 
 
-def test_frechet_distance_is_scipys_square_root_in_the_published_formula():
-    a, b = random_sets()
+@pytest.mark.parametrize("n, m", [(60, 80), (10, 80)])
+def test_frechet_distance_is_scipys_square_root_in_the_published_formula(n, m):
+    a, b = random_sets(n, m)
     first, second = np.cov(a.T), np.cov(b.T)
     root = linalg.sqrtm(first @ second)
     mean = a.mean(axis=0) - b.mean(axis=0)
     expected = mean @ mean + np.trace(first + second - 2 * np.real(root))
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-8)
-    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-8)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-6)
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-8)
 
 

@@ -165,6 +165,9 @@ def test_before_and_after(slicer_host, panel, trained):  # noqa: F811
     ui.tableButton.click()
     assert ("vtkMRMLTableNode", "better scores") in panel_data.scene_content()
     slicer_host.screenshot(panel_data.ARTIFACTS / "panel_run_reconstruction_region.png")
+    slicer.mrmlScene.RemoveNode(after)
+    assert not ui.comparisonContainer.isVisibleTo(panel.parent)
+    slicer_host.check()
 
 
 def test_what_does_not_end_well_leaves_the_scene_as_it_was(slicer_host, panel):  # noqa: F811
@@ -277,3 +280,45 @@ def test_everything_says_what_it_is_for(panel):
     assert panel_data.widgets_without_tool_tip(panel) == []
     for part in (panel.comparison, panel.measurements):
         assert panel_data.widgets_without_tool_tip(part) == []
+
+
+@pytest.mark.slow
+def test_low_dose_ct_of_a_patient(slicer_host, tmp_path, monkeypatch, shared_data):  # noqa: F811
+    """The model that ships, on four slices of a scanner that it was not trained on, at a simulated quarter dose."""
+    from MedMapAILib import bundle
+    from MedMapAILib.image import affine_of, read_image
+
+    if not (bundle.SHIPPED_MODELS / "low-dose-ct").is_dir():
+        pytest.skip("the model low-dose-ct is not there")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    scan = read_image(shared_data("lidc/LIDC-IDRI-0001"))
+    truth = make_image(scan.numpy()[..., 6:10], affine_of(scan) @ _shift(6))
+    about = bundle.read_info("low-dose-ct").images.acquisition
+    noisy = acquisition_of({**about, "copies": 1}).degraded(truth, 1)
+    panel = slicer_host.openModule("MedMapAI")
+    nodes = []
+    for image, name in ((noisy, "Low dose"), (truth, "Full dose")):
+        node = mrml.volume_node_from_image(image, name=name)
+        node.GetDisplayNode().AutoWindowLevelOff()
+        node.GetDisplayNode().SetWindowLevelMinMax(-160, 240)
+        nodes.append(node)
+    slicer_host.selectModule("MedMapAI")
+    panel.ui.inputSelector.setCurrentNode(nodes[0])
+    choose(panel, "low-dose-ct")
+    panel.ui.referenceVolumeSelector.setCurrentNode(nodes[1])
+    panel.ui.applyButton.click()
+    wait(slicer_host, panel)
+    row = panel.logic.report.rows[0]
+    assert row.name == "PSNR" and row.value > row.before + 3
+    panel_data.show(nodes[0])
+    panel.comparison.show(nodes[0], panel.ui.volumeSelector.currentNode(), panel.logic.report)
+    panel.comparison.ui.sideBySideButton.click()
+    slicer_host.screenshot(panel_data.ARTIFACTS / "panel_run_low_dose_ct.png")
+    panel.comparison.ui.sideBySideButton.click()
+
+
+def _shift(slices):
+    """The matrix that moves an origin so many slices on."""
+    matrix = np.eye(4)
+    matrix[2, 3] = slices
+    return matrix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,9 @@ from MedMapAILib.reading import (
     create_study,
 )
 from MedMapAILib.reading.report import reading_report, reading_table, write_reading
+from MedMapAILib.reading.session import readers_of
 from MedMapAILib.reading.study import load_key
+from MedMapAILib.reading.tables import as_text, report_tables
 from scipy import stats
 
 CASES = [f"patient-{n}" for n in range(6)]
@@ -240,21 +243,69 @@ def test_readings_that_are_not_done_can_be_looked_at(study):
 
 def test_the_table_as_a_file(study, tmp_path):
     read_all(study, "R1", lambda case, method, criterion: 1 + METHODS.index(method))
-    write_reading(study, tmp_path / "scores.csv")
+    report = reading_report(study, resamples=50)
+    write_reading(report, tmp_path / "scores.csv")
     with open(tmp_path / "scores.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["reader", "case", "method", *CRITERIA]
     assert len(rows) == 18 and {row["noise"] for row in rows if row["method"] == "learned"} == {"3"}
-    write_reading(study, tmp_path / "report.json", resamples=50)
+    write_reading(report, tmp_path / "report.json")
     stored = json.loads((tmp_path / "report.json").read_text())
     assert stored["table"] == reading_table(study)
     assert stored["criteria"]["noise"]["agreement"]["note"].startswith("One reader")
     with pytest.raises(InputError, match="neither .csv nor .json"):
-        write_reading(study, tmp_path / "scores.xlsx")
+        write_reading(report, tmp_path / "scores.xlsx")
+
+
+def test_the_report_as_tables(study):
+    read_all(study, "R1", lambda case, method, criterion: 1 + METHODS.index(method))
+    read_all(study, "R2", lambda case, method, criterion: 2 + METHODS.index(method))
+    report = reading_report(study, resamples=50)
+    tables = {table.name: table for table in report_tables(report)}
+    assert list(tables) == ["means", "agreement", "comparisons", "scores"]
+    for table in tables.values():
+        assert table.rows and all(len(row) == len(table.columns) for row in table.rows)
+    assert len(tables["means"].rows) == 4 * 3 and len(tables["comparisons"].rows) == 4 * 3
+    # The ICC, two kappas and the share of equal scores of the two readers.
+    assert [row[1] for row in tables["agreement"].rows[:4]] == [
+        "ICC(2,1)", "kappa, linear", "kappa, quadratic", "equal scores",
+    ]  # fmt: skip
+    assert tables["scores"].rows[0] == ("R1", "patient-0", "filtered", 1, 1, 1, 1)
+    lines = as_text(tables["means"]).splitlines()
+    # The column of notes is empty, and left out.
+    assert lines[0].split() == ["criterion", "method", "mean", "low", "high", "cases", "readers"]
+    assert lines[1].split()[:3] == ["noise", "filtered", "1.5"]
+    one = reading_report(study, resamples=50) | {"readers": ["R1"]}
+    assert json.dumps([table.rows for table in report_tables(one)], allow_nan=False)
+
+
+def test_who_has_read(study):
+    assert readers_of(study) == {}
+    ReadingSession(study, "R2")
+    read_all(study, "R1", lambda case, method, criterion: 4)
+    assert readers_of(study) == {"R1": True, "R2": False}
+
+
+def test_a_window_is_that_of_the_case(tmp_path):
+    windows = {case: (-100 - n, 200 + n) for n, case in enumerate(CASES)}
+    create_study(tmp_path / "s", images(), windows=windows)
+    session, key = ReadingSession(tmp_path / "s", "R1"), load_key(tmp_path / "s")
+    for code, entry in key.entries.items():
+        assert session.window(code) == windows[entry.case]
+    create_study(tmp_path / "without", images())
+    session = ReadingSession(tmp_path / "without", "R1")
+    assert session.window(session.codes[0]) is None
+    for window in [(1, 1), (2, 1), (0, math.inf), (1,), ("a", "b"), None]:
+        with pytest.raises(InputError, match="is no window"):
+            create_study(tmp_path / "t", images(), windows={CASES[0]: window})
+    assert not (tmp_path / "t").exists()
 
 
 def test_a_panel_needs_numpy_alone():
-    code = "import sys, MedMapAILib.reading; print([m for m in ('scipy', 'torch', 'monai') if m in sys.modules])"
+    code = (
+        "import sys, MedMapAILib.reading, MedMapAILib.reading.images, MedMapAILib.reading.sources; "
+        "print([m for m in ('scipy', 'torch', 'monai') if m in sys.modules])"
+    )
     path = Path(MedMapAILib.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

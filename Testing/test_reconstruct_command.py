@@ -14,15 +14,19 @@ from measurement_files import DISCS, header, scan, write_data_exchange, write_fa
 from MedMapAILib.cli import main
 from MedMapAILib.errors import Cancelled, InputError
 from MedMapAILib.image import read_volume, write_array
+from MedMapAILib.measurements import ct_methods, methods, mr_methods
 from MedMapAILib.measurements.ct_methods import noise_deviation
 from MedMapAILib.measurements.files import write_measurement
 from MedMapAILib.measurements.grid import centered_affine
 from MedMapAILib.measurements.measured import CtMeasurement, MrMeasurement
-from MedMapAILib.measurements.methods import METHODS, check_method, reconstruct_measurement
+from MedMapAILib.measurements.method_table import FILTERS, METHODS
+from MedMapAILib.measurements.methods import check_method, reconstruct_measurement
 from MedMapAILib.measurements.options import parse_settings
 from MedMapAILib.physics.attenuation import WATER_PER_MM
+from MedMapAILib.physics.filters import WINDOWS
 from MedMapAILib.physics.fourier import k_space_of_image
 from MedMapAILib.physics.mr_sampling import variable_density_points
+from MedMapAILib.reconstruction.iteration import Stopping
 from MedMapAILib.reconstruction.sirt import sirt
 from PIL import Image
 from test_mr_physics import body, coils
@@ -89,8 +93,6 @@ def test_hounsfield_units_when_it_is_of_a_patient(sinogram):
 
 
 def test_residuals_are_the_mean_over_portions(sinogram, monkeypatch):
-    from MedMapAILib.measurements import ct_methods, methods
-
     measured, _ = sinogram
     together = reconstruct_measurement("sirt", measured, options={"iterations": 4}, device="cpu")
     monkeypatch.setattr(methods, "_PIXELS_AT_ONCE", 1)
@@ -98,16 +100,10 @@ def test_residuals_are_the_mean_over_portions(sinogram, monkeypatch):
     assert apart.values == pytest.approx(together.values, abs=1e-6)
     projector = ct_methods.Scan(measured, torch.device("cpu")).projector
     curves = [
-        sirt(projector, torch.from_numpy(one)[None, None], stopping=_stopping(4)).residuals
+        sirt(projector, torch.from_numpy(one)[None, None], stopping=Stopping(4, tolerance=1e-4)).residuals
         for one in measured.line_integrals
     ]
     assert apart.residuals == pytest.approx(np.mean(curves, axis=0), rel=1e-4)
-
-
-def _stopping(iterations):
-    from MedMapAILib.reconstruction.iteration import Stopping
-
-    return Stopping(iterations, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("name", ["cg-sense", "tv", "wavelet"])
@@ -115,10 +111,21 @@ def test_mr_methods_beat_the_zero_filled_image(name):
     measured, true = k_space()
     zero = reconstruct_measurement("zero-filled", measured, device="cpu")
     assert zero.residuals == () and zero.values.shape == (40, 48, 2)
-    options = {} if name == "cg-sense" else {"weight": 1e-3}
+    options = {} if name == "cg-sense" else {"weight": 1e-3, "iterations": 40}
     found = reconstruct_measurement(name, measured, options=options, device="cpu")
     assert psnr(found.values, true) > psnr(zero.values, true) + 3
     assert found.unit == "" and found.residuals[-1] < 0.1
+
+
+def test_where_no_coil_sees_there_is_no_image():
+    # Nothing holds such pixels: they went astray, and others with them, the longer the iteration took.
+    measured, true = k_space()
+    short, long = (
+        reconstruct_measurement("wavelet", measured, options={"weight": 1e-3, "iterations": n, "tolerance": 0}).values
+        for n in (30, 150)
+    )
+    assert psnr(long, true) > psnr(short, true) - 1
+    assert (long[true == 0] == 0).mean() > 0.5
 
 
 def test_mr_crops_single_coils_and_masks_of_each_slice():
@@ -190,7 +197,9 @@ def test_a_table_names_each_method_and_every_default_is_allowed():
         for kind in method.kinds:
             given = {"denoiser": "some"} if "denoiser" in method.options[kind] else {}
             assert set(check_method(name, kind, given)) == set(method.options[kind])
-            assert kind in method.run
+            # Each has a function of its name.
+            assert callable(getattr({"ct": ct_methods, "mr": mr_methods}[kind], name.replace("-", "_")))
+    assert FILTERS == tuple(WINDOWS)
 
 
 # ---- the command

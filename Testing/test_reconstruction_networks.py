@@ -305,6 +305,9 @@ def test_a_sinogram_that_does_not_fit_is_refused():
     network, projector = small("learned-primal-dual"), CtProjector(parallel(views=24))
     with pytest.raises(InputError, match="25 views and the geometry 24 angles"):
         network(torch.zeros(1, 1, 25, 52), projector)
+    beside = CtProjector(parallel(detector_offset_mm=500.0))
+    with pytest.raises(InputError, match="No ray of this scan meets the image"):
+        network(torch.zeros(1, 1, 24, 52), beside)
 
 
 # ---- VarNet

@@ -24,6 +24,7 @@ from . import __version__
 from .errors import Cancelled, InputError, NotHounsfield, RunError
 from .froc_command import add_froc
 from .generate_command import add_generate
+from .reading_command import add_reading
 from .reconstruct_command import add_reconstruct
 from .simulate_command import add_simulate
 from .terminal import ProgressBar
@@ -42,6 +43,7 @@ _SHOWN = (
     "precision",
     "psnr_db",
     "ssim",
+    "coverage",
 )
 #: Tasks whose scores come with curves.
 _HAS_CURVES = ("classification", "detection")
@@ -205,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
 
     add_froc(commands)
+    add_reading(commands)
     add_transplant(commands)
     add_generate(commands)
     add_simulate(commands)
@@ -524,6 +527,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         return
     for name, value in result["summary"].items():
         print(f"{name}: {value['mean']:.4g} ({value['low']:.4g} to {value['high']:.4g}), {value['cases']} cases")
+    for note in result.get("notes", ()):
+        _say(note)
 
 
 def _roi(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -80,7 +80,7 @@ def generate_folder(
     if bundle.info.task != "generation":
         raise InputError(
             f"{bundle.info.name} is a model for {bundle.info.task} and makes no images; train one with task.name = "
-            "\"generation\"."
+            '"generation".'
         )
     known = bundle.info.classes.names
     names = list(dict.fromkeys(classes or known))

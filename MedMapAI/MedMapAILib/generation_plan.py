@@ -92,5 +92,7 @@ def _smaller(plan: Plan) -> Plan:
     if factor == 1:
         return plan
     patch = tuple(n if n == 1 else max(2, round(n / factor)) for n in plan.patch)
-    reason = f"{plan.reasons['patch']} Made {factor:.1f} times smaller again (at most {LARGEST_IMAGE} can be asked for)."
+    reason = (
+        f"{plan.reasons['patch']} Made {factor:.1f} times smaller again (at most {LARGEST_IMAGE} can be asked for)."
+    )
     return replace(plan, patch=patch, reasons=plan.reasons | {"patch": reason})

@@ -61,6 +61,11 @@ class ImageComparison:
         """Whether both images are still in the scene."""
         return all(node is not None and node.GetScene() is not None for node in (self._before, self._after))
 
+    def refresh(self) -> None:
+        """Show nothing any more where one of the images was removed."""
+        if any(node is not None and node.GetScene() is None for node in (self._before, self._after)):
+            self.forget()
+
     def onFade(self, value: int = 0) -> None:
         from MedMapAILib import mrml
 
@@ -89,6 +94,8 @@ class ImageComparison:
                 item.setToolTip(text)
                 item.setTextAlignment((qt.Qt.AlignRight if column else qt.Qt.AlignLeft) | qt.Qt.AlignVCenter)
                 table.setItem(number, column, item)
+        alone = all(row.before is None for row in rows)
+        table.horizontalHeaderItem(_PARTS.index("value") + 1).setText(_("Value") if alone else _("After"))
         for column, part in enumerate(_PARTS, start=1):
             table.setColumnHidden(column, all(getattr(row, part) is None for row in rows))
         table.minimumHeight = table.maximumHeight = _ROW_HEIGHT * (len(rows) + 1) + 8

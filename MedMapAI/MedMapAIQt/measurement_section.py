@@ -78,6 +78,7 @@ class MeasurementSection:
         if not node or self._updating or self._panel.ui.measurementSection.collapsed:
             return
         self._updating = True
+        self.comparison.refresh()
         try:
             self._listMethods()
             for path, text in ((ui.measurementPath, node.measurementFile), (ui.geometryPath, node.geometryFile)):

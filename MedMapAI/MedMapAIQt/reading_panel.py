@@ -422,7 +422,7 @@ class ReadingPanel:
 @contextlib.contextmanager
 def _busy() -> Iterator[None]:
     """A wait cursor. Not slicer.util.WaitCursor, which lets clicks through first."""
-    slicer.app.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
+    slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
     try:
         yield
     finally:

@@ -7,8 +7,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-#: Pixels beside the picture in its section; and those that a picture never is wider than.
-_MARGIN, _WIDEST = 24, 640
+#: Pixels beside the picture in its section (a scroll bar may come); and those that a picture never is wider than.
+_MARGIN, _WIDEST = 48, 640
 
 
 class SampleView:
@@ -28,7 +28,7 @@ class SampleView:
         width = max(100, min(self._section.width - _MARGIN, _WIDEST))
         self._label.setPixmap(picture.scaledToWidth(width, qt.Qt.SmoothTransformation))
         generates = node is not None and node.task == "generation"
-        what = _("images that it makes, a class a row") if generates else _("input, result, truth")
+        what = _("of each class real images, and below what it makes") if generates else _("input, result, truth")
         self._caption.text = _("After epoch {number}: {what}.").format(number=epoch, what=what)
 
     def forget(self) -> None:

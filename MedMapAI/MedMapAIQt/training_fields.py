@@ -113,7 +113,7 @@ def _hint(task: str, source: str, kind: str) -> str:
 
 def _image_hint(source: str, kind: str) -> str:
     what = {
-        TRUE_IMAGES: _("They count as the truth; measurements of them are simulated."),
+        TRUE_IMAGES: _("They count as the truth; worse ones are simulated from them."),
         PAIRS_OF_IMAGES: _("Each input has a target of the same voxels; the target may also be a second noisy image."),
         NOISY_IMAGES: _("There is no truth; the loss noise2void learns from the noisy images themselves."),
     }[kind]
@@ -125,7 +125,7 @@ def _image_hint(source: str, kind: str) -> str:
         (SCENE, True): _("They are written without patients' names."),
         (SCENE, False): _("They are written without patients' names."),
     }[source, kind == PAIRS_OF_IMAGES]
-    return f"{what} {where}"
+    return f"{what} {where}" if source == SCENE else f"{where} {what}"
 
 
 def parameters_of(node: Any) -> Any:

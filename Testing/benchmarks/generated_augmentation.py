@@ -5,12 +5,12 @@ of the images have labels, drawn anew for each seed with the share of either cla
 pneumonia; a fifth of them chooses operating points, and the rest trains. The same images train a class-conditional
 generator, which sees no other. The classifier learns from the real images alone, or from these and as many again of
 each class as the larger class has real ones, made by that generator. All else is equal: recipe, seed, number of
-updates, and a loss in which both classes count the same, so that generated images change the images and not the balance.
+updates, and a loss in which both classes count the same, so that what differs is the images and not the balance.
 Scored on the validation part of PneumoniaMNIST (524 images), which takes no part in anything else. All is trained and
 scored by ``training.run.train``, as ``medmapai train`` does.
 
 Each mean has a 95 % t interval over seeds (other labels, generator and classifier, the same scored images), the
-difference is taken seed by seed, and its mean has a bootstrap interval over the scored images too, of the same networks.
+difference is taken seed by seed, and its mean has a bootstrap interval over the scored images too, networks held.
 
 OMP_NUM_THREADS=1 nice -n 19 python Testing/benchmarks/generated_augmentation.py [--work FOLDER] [--quick] [--tune]
 
@@ -56,7 +56,7 @@ ARMS = {"real": "real images alone", "generated": "with generated images"}
 METRICS = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy"}
 
 #: What the recipe of the generator is changed in: five of them train in minutes of one core.
-_GENERATOR = {"training": {"epochs": 5, "iterations_per_epoch": 200, "validate_every": 5, "checkpoint_minutes": 60.0}}
+_GENERATOR = {"training": {"epochs": 4, "iterations_per_epoch": 200, "validate_every": 4, "checkpoint_minutes": 60.0}}
 #: The recipe of the model "pneumonia", made small: one narrow network and fewer, shorter epochs.
 _CLASSIFIER: dict[str, dict[str, Any]] = {
     "task": {"name": "classification"},
@@ -286,7 +286,7 @@ def draw(summary: Mapping[str, Any], samples: Mapping[str, Sequence[np.ndarray]]
     above.suptitle("PneumoniaMNIST with 5 % of its labels: real images, and images generated from them", fontsize=10)
     axes = below.subplots()
     axes.axvline(0, color="0.5", linewidth=0.8)
-    for place, (metric, title) in enumerate(METRICS.items()):
+    for place, metric in enumerate(METRICS):
         row = summary[metric]["difference"]
         axes.errorbar(
             row["mean"], -place, xerr=[[row["mean"] - row["low"]], [row["high"] - row["mean"]]],

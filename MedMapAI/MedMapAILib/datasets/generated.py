@@ -98,6 +98,7 @@ def _check_kept_apart(about: dict[str, Any], dataset: Dataset, split: Split, fol
     seen = [case.name for case in dataset.cases if case.name in apart and content_hash(case) in known]
     if seen:
         raise InputError(
-            f"The generator of {folder} learned from {len(seen)} image(s) of the {apart[seen[0]]} part of {dataset.name} "
-            f"({listed(seen)}), which would make the scores too good; train the generator by the same split (split.file)."
+            f"The generator of {folder} learned from {len(seen)} image(s) of the {apart[seen[0]]} part of "
+            f"{dataset.name} ({listed(seen)}), which would make the scores too good; train the generator by the same "
+            "split (split.file)."
         )

@@ -164,10 +164,12 @@ class GeneratorPredictor:
         return made
 
     def _read(self, dataset: Dataset, cases: Sequence[Case]) -> tuple[list[MetaTensor], list[int]]:
-        """Images as acquired, and the class that the generator would be told for each."""
+        """Images of the size and between the ends of intensity that the generator makes, so that neither tells them
+        apart, and the class that it would be told for each."""
         images, labels = [], []
         for case in cases:
-            images.append(load_case(case, dataset)[0])
+            made_alike = self.task.network_images([load_case(case, dataset)[0]])[0]
+            images.append(self.task.acquired_image(made_alike))
             labels.append(case.classes[0] if self.task.conditional else 0)
         return images, labels
 

@@ -88,7 +88,9 @@ def _inception(images: Sequence[MetaTensor], task: Any) -> tuple[np.ndarray, str
         shown = torch.nn.functional.interpolate(shown, (299, 299), mode="bilinear", antialias=True)
         return network((shown - mean) / spread)
 
-    return _in_batches(images, run), "Inception v3 with torchvision's ImageNet weights (not those of the published FID)."
+    return _in_batches(
+        images, run
+    ), "Inception v3 with torchvision's ImageNet weights (not those of the published FID)."
 
 
 def _in_batches(images: Sequence[MetaTensor], run: Any) -> np.ndarray:

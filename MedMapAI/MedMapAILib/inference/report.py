@@ -68,6 +68,9 @@ IMAGE_SCORES = (
     ("ms_ssim", "MS-SSIM", ""),
     ("nrmse", "NRMSE", ""),
     ("bias", "Bias", "unit"),
+    ("bias_air", "Bias in air", "unit"),
+    ("bias_water", "Bias, water-like", "unit"),
+    ("bias_bone", "Bias in bone", "unit"),
 )
 
 

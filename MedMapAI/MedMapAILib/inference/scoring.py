@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..image import make_image
+from ..preprocessing import crop_to_roi
 from ..results import ImageReference, Reconstruction
 from .messages import Box, Reference
 
@@ -42,26 +43,13 @@ def image_scores(
     if image is not None and len(image) == 1:
         before = replace(result, values=np.asarray(image[0], dtype=np.float32))
     scores = _both(evaluate, result, before, reference)
-    box = None if roi is None else _voxels_in(roi, result)
-    if box is not None:
+    if roi is not None:
+        _, box = crop_to_roi(make_image(result.values[None], result.affine), *roi)
         parts = [one and replace(one, values=one.values[box]) for one in (result, before)]
-        try:
-            scores["region"] = _both(evaluate, *parts, replace(reference, values=reference.values[box]))
-        except InputError:
-            pass  # too small for some score
+        scores["region"] = _both(evaluate, *parts, replace(reference, values=reference.values[box]))
     return scores
 
 
 def _both(evaluate: Evaluate, result: Any, before: Any, reference: ImageReference) -> dict[str, Any]:
     scores = dict(evaluate(result, reference))
     return scores if before is None else {**scores, "before": evaluate(before, reference)}
-
-
-def _voxels_in(roi: Box, result: Reconstruction) -> tuple[slice, ...] | None:
-    """The voxels whose centers lie in the box that the corners of a box in RAS mm span; None where there is none."""
-    center, half = np.asarray(roi[0]), np.asarray(roi[1]) / 2
-    signs = np.stack(np.meshgrid(*[(-1.0, 1.0)] * 3), axis=-1).reshape(-1, 3)
-    corners = np.c_[center + signs * half, np.ones(8)] @ np.linalg.inv(result.affine).T
-    low, high = np.ceil(corners.min(axis=0)[:3] - 1e-6), np.floor(corners.max(axis=0)[:3] + 1e-6)
-    low, high = np.maximum(low, 0).astype(int), np.minimum(high + 1, result.values.shape).astype(int)
-    return tuple(map(slice, low, high)) if (high > low).all() else None

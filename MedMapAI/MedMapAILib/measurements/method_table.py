@@ -18,12 +18,11 @@ FILTERS = ("ramp", "shepp-logan", "cosine", "hann")
 @dataclass(frozen=True)
 class Method:
     """A method. kinds: of measurements that it takes, "ct" and "mr". sentence: what it does. options: name → Option for
-    each kind. run: kind → function(scan, first and end of the slices, options, report) → Solution or image."""
+    each kind. The function of its name in ``ct_methods`` and ``mr_methods`` does it."""
 
     kinds: tuple[str, ...]
     sentence: str
     options: Mapping[str, Mapping[str, Option]]
-    run: Mapping[str, Callable[..., Any]]
 
 
 def _iterative(iterations: int, tolerance: float) -> dict[str, Option]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,23 +67,32 @@ def zero_filled(scan: Scan, first: int, end: int, options: Mapping[str, Any], re
 def cg_sense(scan: Scan, first: int, end: int, options: Mapping[str, Any], report: Report) -> Solution:
     """CG-SENSE."""
     operator = scan.operator(first, end, options["sensitivities"])
-    return conjugate_gradient.cg_sense(operator, scan.k_space(first, end), **_common(options, report, "damping"))
+    found = conjugate_gradient.cg_sense(operator, scan.k_space(first, end), **_common(options, report, "damping"))
+    return _seen(found, operator)
 
 
 def tv(scan: Scan, first: int, end: int, options: Mapping[str, Any], report: Report) -> Solution:
     """Total variation of the complex image."""
     operator = scan.operator(first, end, options["sensitivities"])
     # Squares of sensitivities add up to 1 or 0, so the norm is at most 1.
-    return total_variation.total_variation(
+    found = total_variation.total_variation(
         operator, scan.k_space(first, end), norm=1.0, **_common(options, report, "weight")
     )
+    return _seen(found, operator)
 
 
 def wavelet(scan: Scan, first: int, end: int, options: Mapping[str, Any], report: Report) -> Solution:
     """Compressed sensing with wavelets."""
     operator = scan.operator(first, end, options["sensitivities"])
     common = _common(options, report, "weight", "moments")
-    return compressed_sensing.wavelet_compressed_sensing(operator, scan.k_space(first, end), norm=1.0, **common)
+    found = compressed_sensing.wavelet_compressed_sensing(operator, scan.k_space(first, end), norm=1.0, **common)
+    return _seen(found, operator)
+
+
+def _seen(found: Solution, operator: MrOperator) -> Solution:
+    """The image where some coil sees it; elsewhere, where no datum holds it, whatever came about there is no image."""
+    somewhere = (operator.sensitivities != 0).any(dim=-3, keepdim=True)
+    return replace(found, image=found.image * somewhere)
 
 
 def _common(options: Mapping[str, Any], report: Report, *names: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Every check takes the value and what it is called, "acquisition.photons", and gi
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def number(low: float = -math.inf, *, above: float = -math.inf, below: float = m
     """A finite number of at least ``low``, greater than ``above`` and less than ``below``."""
 
     def check(value: Any, name: str) -> float:
-        right = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        right = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
         if not right or not (value >= low and above < value < below):
             limits = [f"of at least {low:g}"] * (low > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
             limits += [f"below {below:g}"] * (below < math.inf)
@@ -35,7 +36,7 @@ def whole(low: int = 1) -> Check:
     """A whole number of at least ``low``."""
 
     def check(value: Any, name: str) -> int:
-        right = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        right = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
         if not right or value != int(value) or value < low:
             raise InputError(f"{name} is {value!r}, not a whole number of at least {low}.")
         return int(value)

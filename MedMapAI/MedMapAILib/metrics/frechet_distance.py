@@ -2,10 +2,10 @@
 
     d² = |μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)
 
-of two normal distributions (Dowson, Landau, J. Multivariate Analysis 12, 1982), proposed for images by Heusel, Ramsauer,
-Unterthiner, Nessler, Hochreiter 2017, https://arxiv.org/abs/1706.08500, on the features of Inception v3. It depends on
-the embedding, so its name is part of every number, and it is biased: fewer images give a larger distance (Bińkowski et
-al. 2018), so that only sets of the same size can be compared. Take ``kernel_distance`` where images are few.
+of two normal distributions (Dowson, Landau, J. Multivariate Analysis 12, 1982), proposed for images by Heusel et al.
+2017, https://arxiv.org/abs/1706.08500, on the features of Inception v3. It depends on the embedding, so its name is
+part of every number, and it is biased: fewer images give a larger distance (Bińkowski et al. 2018), so that only sets
+of the same size can be compared. Take ``kernel_distance`` where images are few.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ def frechet_distance(first: Any, second: Any) -> float:
     Raises InputError for sets of fewer than 2 images, of different length, or with values that are not finite.
     """
     a, b = checked_embeddings(first, second)
-    return frechet_distance_of(a.mean(axis=0), _covariance(a), b.mean(axis=0), _covariance(b))
+    mean = a.mean(axis=0) - b.mean(axis=0)
+    if min(len(a), len(b)) > a.shape[1]:
+        return frechet_distance_of(mean, _covariance(a), np.zeros_like(mean), _covariance(b))
+    # With Σ₁ = AᵀA and Σ₂ = BᵀB the trace of the root of Σ₁ Σ₂ is the sum of the singular values of A Bᵀ, a matrix of
+    # images by images: smaller where there are fewer of them than numbers, and exact.
+    a, b = (_centered(values) for values in (a, b))
+    root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return float(max(0.0, mean @ mean + (a**2).sum() + (b**2).sum() - 2 * root))
 
 
-def frechet_distance_of(
-    first_mean: Any, first_covariance: Any, second_mean: Any, second_covariance: Any
-) -> float:
+def frechet_distance_of(first_mean: Any, first_covariance: Any, second_mean: Any, second_covariance: Any) -> float:
     """d² of two Gaussians: means (E,), covariances (E, E).
 
     The trace of the root of Σ₁ Σ₂ is that of the symmetric Σ₁^½ Σ₂ Σ₁^½, whose eigenvalues are real and not negative:
@@ -63,6 +68,11 @@ def _without_rounding(eigenvalues: np.ndarray) -> np.ndarray:
     return np.where(eigenvalues > least, eigenvalues, 0.0)
 
 
+def _centered(values: np.ndarray) -> np.ndarray:
+    """A, of which AᵀA is the sample covariance."""
+    return (values - values.mean(axis=0)) / np.sqrt(len(values) - 1)
+
+
 def _covariance(values: np.ndarray) -> np.ndarray:
-    centered = values - values.mean(axis=0)
-    return centered.T @ centered / (len(values) - 1)
+    centered = _centered(values)
+    return centered.T @ centered

@@ -109,12 +109,13 @@ def further_charts(name: str, tableNode: Any, score: str, further: Sequence[str]
     made = {}
     with unchanged_on_failure() as scene:
         for key, (what, y_title, lines) in charts.items():
-            chart = first_of_name(scene, "vtkMRMLPlotChartNode", f"{name} {what}")
+            chart = first_of_name(scene, "vtkMRMLPlotChartNode", f"{name}: {what}")
             if chart is not None and chart.GetNumberOfPlotSeriesNodes() != len(lines):
                 remove_chart(chart)
                 chart = None
             if chart is None:
-                chart = new_chart(f"{name} {what}", epoch, y_title)
+                chart = new_chart(f"{name}: {what}", epoch, y_title)
+                chart.SetLegendVisibility(len(lines) > 1)
                 for title, color in lines:
                     add_series(chart, title, tableNode, epoch, title, color)
             made[key] = chart

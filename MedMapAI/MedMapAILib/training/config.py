@@ -269,6 +269,9 @@ def complete_config(config: dict, where: str = "the configuration") -> dict[str,
     task = completed["task"]["name"]
     for section, name in _TASK_DEFAULTS[task].items():
         completed[section]["name"] = completed[section]["name"] or name
+    if task == "generation":
+        # Against a critic that changes as fast, momentum overshoots.
+        completed["optimizer"]["betas"] = completed["optimizer"]["betas"] or [0.0, 0.9]
     _check_images(completed, where)
     rules = _RULES.get(task, (None,))
     rule = completed["evaluation"]["operating_point"] or rules[0]

@@ -66,6 +66,8 @@ def crossvalidate(
     """
     output = Path(output)
     config = complete_config(config)
+    if config["task"]["name"] == "generation":
+        raise InputError("A generator gives no answers to cross-validate; train one and look at its card.")
     asked = {"folds": folds, "seed": seed, "settings": _settings(config)}
     stored = _stored(output, asked)
     dataset = open_configured(config)

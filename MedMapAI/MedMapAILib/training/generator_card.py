@@ -34,8 +34,8 @@ def generator_card(
     if summary:
         measured = [
             f"As many generated images as there are in the {data['evaluated']} part of {data['name']} were compared "
-            f"with those ({data[data['evaluated']]} images that were not trained on). Embedding: {embedding} KID is the "
-            "mean over random subsets of up to 100 images, with their 2.5th and 97.5th percentile.",
+            f"with those ({data[data['evaluated']]} images that were not trained on). Embedding: {embedding} KID is "
+            "the mean over random subsets of up to 100 images, with their 2.5th and 97.5th percentile.",
             "",
             "| number | value | subsets | what it says |",
             "|---|---|---|---|",

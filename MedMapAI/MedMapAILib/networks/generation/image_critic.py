@@ -35,8 +35,7 @@ class ImageCritic(nn.Module):
         halvings = max(1, int(math.log2(min(image_size) / _SMALLEST)))
         channels = [image_channels, *(width * min(8, 2**level) for level in range(halvings))]
         self.layers = nn.ModuleList(
-            conv(before, after, 4, stride=2, padding=1)
-            for before, after in zip(channels, channels[1:], strict=False)
+            conv(before, after, 4, stride=2, padding=1) for before, after in zip(channels, channels[1:], strict=False)
         )
         self.last = conv(channels[-1] + 1, channels[-1], 3, padding=1)
         self.score = nn.Linear(channels[-1], 1)

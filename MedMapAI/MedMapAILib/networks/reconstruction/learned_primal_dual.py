@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import InputError
 from ...physics.attenuation import WATER_PER_MM
 from ...physics.ct_geometry import Geometry
 from ...physics.ct_projector import CtProjector
@@ -92,12 +93,17 @@ def side_mm(geometry: Geometry) -> float:
 
 
 def norm_of(operator: CtProjector) -> float:
-    """The largest singular value of a projector, mm, remembered for its geometry."""
+    """The largest singular value of a projector, mm, remembered for its geometry.
+
+    Raises InputError where no ray meets the image.
+    """
     geometry = operator.geometry
     if geometry not in _NORMS:
         device = next((buffer.device for buffer in operator.buffers()), torch.device("cpu"))
         with torch.no_grad():
             found = operator_norm(operator, (1, 1, *geometry.image_size), iterations=_NORM_ITERATIONS, device=device)
+        if found == 0:
+            raise InputError("No ray of this scan meets the image; check the detector's offset and spacing.")
         while len(_NORMS) >= _REMEMBERED:
             _NORMS.pop(next(iter(_NORMS)))
         _NORMS[geometry] = found
