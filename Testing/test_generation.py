@@ -212,6 +212,13 @@ def test_folders_that_are_not_generated_ones_are_refused(pictures, generated, tm
         train(classifier(pictures, other), tmp_path / "out")
 
 
+def test_an_embedding_that_there_is_not_is_told_before_the_training(pictures, tmp_path):
+    for name, words in (("nothing", "no model"), ("hippocampus", "a model for segmentation")):
+        with pytest.raises(InputError, match=words):
+            train(config(pictures) | {"evaluation": {"embedding": name}}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_evaluate_compares_with_another_data_set(trained, pictures, capsys):
     assert main(["evaluate", str(trained[0] / "bundle"), str(pictures), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -160,6 +160,32 @@ def test_wavelets_shrink_to_their_closed_form():
     assert torch.allclose(found, true, atol=1e-5)
 
 
+def test_subsets_arrive_at_the_image_that_fits():
+    # Consistent data of more rays than pixels: only one image fits, with any number of subsets.
+    geometry = ParallelBeam(full_angles(30), 24, 1.0, 16, 1.0)
+    projector = CtProjector(geometry)
+    image = disc_image(16, 1.0, [(x / 10, y / 10, r / 10, value) for x, y, r, value in DISCS])
+    for subsets in (6, 30):
+        stopping = Stopping(iterations=60, tolerance=1e-6)
+        found = ordered_subsets(projector, projector(image), subsets=subsets, stopping=stopping)
+        assert float((found.image - image).norm() / image.norm()) < 0.03 and found.residuals[-1] < 1e-3, subsets
+
+
+def test_plug_and_play_with_a_linear_denoiser_has_a_closed_form():
+    # The denoiser of a Gaussian prior |x|² / p²: z = x / (1 + (d / p)²). Splitting then ends at the least
+    # |A x - y|² / t² + |x|² / (p² + d²), of which the answer is the denoised one.
+    operator, data, _ = random_problem()
+    prior, deviation, trust = 0.7, 0.3, 0.5
+    gain = 1 / (1 + (deviation / prior) ** 2)
+    found = plug_and_play(
+        operator, data, lambda image, told: image * gain, deviations=[deviation] * 1500, trust=trust, stopping=LONG
+    ).image
+    matrix = operator.matrix
+    normal = matrix.T @ matrix + trust**2 / (prior**2 + deviation**2) * torch.eye(12, dtype=matrix.dtype)
+    expected = gain * torch.linalg.solve(normal, (data.flatten(1) @ matrix).T).T.reshape(found.shape)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
 def test_cg_sense_unfolds_what_coils_saw():
     mask = mr_sampling.equispaced_lines((64, 48), 2, center=0.1, offset=0)
     operator = MrOperator(mask, coils(6))

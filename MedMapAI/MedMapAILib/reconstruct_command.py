@@ -162,7 +162,9 @@ def reconstructed(
             f"The model {bundle.info.name} takes images in {images.unit}, and those of this measurement are in "
             f"{first.unit or 'no unit'}; give --hounsfield where it is of a patient."
         )
-    result = open_predictor(bundle, device).predict(make_image(first.values[None], first.affine), **run)
+    # The measurement says whether it is of a patient; its image need not be asked.
+    image = make_image(first.values[None], first.affine, meta={"assume_hounsfield": first.unit == "HU"})
+    result = open_predictor(bundle, device).predict(image, **run)
     note = f"The model {bundle.info.name} takes an image: it was given the measurement's image by {first.method}."
     return replace(result, notes=(*first.notes, *result.notes, note))
 

@@ -40,8 +40,8 @@ _PART = 0.05
 #: What each method may choose: option → values.
 _CHOICES = {
     "cg-sense": ("damping", (1e-3, 1e-2, 1e-1)),
-    "tv": ("weight", (3e-4, 1e-3, 3e-3)),
-    "wavelet": ("weight", (3e-4, 1e-3, 3e-3)),
+    "tv": ("weight", (1e-3, 3e-3, 1e-2)),
+    "wavelet": ("weight", (1e-3, 3e-3, 1e-2)),
 }
 _TITLES = {"zero-filled": "zero-filled", "cg-sense": "CG-SENSE", "tv": "total variation", "wavelet": "wavelets"}
 
@@ -120,9 +120,9 @@ def draw(images: dict[str, np.ndarray], rows: dict[str, dict]) -> None:
         picture = image[:, :, 0].T
         # Brightness alike: the methods differ in how they combine coils.
         picture = picture / np.percentile(picture, 99.7)
-        for row, part in enumerate((picture, picture[70:150, 50:130])):
+        for row, (part, white) in enumerate(((picture, 1.0), (picture[70:150, 50:130], 0.7))):
             axes = grid[row, column]
-            axes.imshow(part, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.imshow(part, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
             axes.set_axis_off()
         error = rows[name]["left_out_error"]
         grid[0, column].set_title(f"{_TITLES[name]}\nleft-out samples: error {error:.2f}", fontsize=10)

@@ -1,6 +1,6 @@
 """What low-dose-ct, low-dose-ct-gan and sparse-view-ct are reported with: all methods on the same measurements.
 
-    .venv/bin/python Testing/benchmarks/low_dose_ct.py [--slices 8] [--json OUT] [--picture Resources/Figures/low_dose_ct.png]
+    .venv/bin/python Testing/benchmarks/low_dose_ct.py [--slices 8] [--picture Resources/Figures/low_dose_ct.png]
     .venv/bin/python Testing/benchmarks/low_dose_ct.py --tune     (the weights of TV and the iterations of SIRT)
 
 Slices of two chest CTs that no model has seen (lung1 and lung2 of pyradiomics), measured on their own pixels with a

@@ -1,4 +1,4 @@
-"""Make the data set that the models low-dose-ct, low-dose-ct-gan and sparse-view-ct are trained on, outside the project.
+"""Make the data set that low-dose-ct, low-dose-ct-gan and sparse-view-ct are trained on, outside the project.
 
     python Testing/benchmarks/low_dose_ct_data.py ../shared/data /tmp/low-dose-ct
 

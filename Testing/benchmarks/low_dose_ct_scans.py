@@ -85,7 +85,7 @@ def measure(
     size, coarse = tuple(truth.shape[-2:]), (FINER * pixel, FINER * pixel)
     projector = acquisition.operator(size, coarse)
     affine = affine.copy()
-    affine[:3, 3] += affine[:3, :2] @ [(FINER - 1) / 2] * 2
+    affine[:3, 3] += affine[:3, :2].sum(axis=1) * (FINER - 1) / 2
     affine[:3, :2] *= FINER
     measurement = CtMeasurement(integrals[:, 0].numpy(), projector.geometry, affine, about=acquisition.about)
     return Measured(scan, setting, chosen, truth[:, 0].numpy(), measurement, projector)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from demo_data import MNI152_T1, cache_folder, extract, fetch
+from demo_low_dose import lines as low_dose_lines
+from demo_low_dose import run_low_dose
 from demo_lungs import lines, run_lungs
 from demo_report import Report, write_report
 from MedMapAILib import mrml, standalone_scene
@@ -85,6 +87,8 @@ def _run(output: Path) -> None:
     write_atomically(output / "volumes.csv", volumes_csv(both).encode())
     _step("the model lung-nodule on a whole chest CT, from PyPI's pyradiomics (checked, kept in the cache)")
     lungs = run_lungs(output)
+    _step("the model low-dose-ct on that CT, as if it had been taken with a quarter of the dose")
+    low_dose = run_low_dose(output)
     report = Report(
         model=predictor.bundle.info,
         segmentation=both,
@@ -96,6 +100,7 @@ def _run(output: Path) -> None:
         files=files,
         wheel=MNI152_T1,
         lungs=lungs,
+        low_dose=low_dose,
     )
     write_report(report, output / "report.html")
 
@@ -104,8 +109,10 @@ def _run(output: Path) -> None:
         parts = {name: volume for name, volume in volumes.items() if name.startswith(side)}
         print(f"  {side:<5}  {sum(parts.values()):.2f} mL:  " + ",  ".join(f"{n} {v:.2f} mL" for n, v in parts.items()))
     print("\n" + "\n".join(lines(lungs)))
+    print("\n" + "\n".join(low_dose_lines(low_dose)))
     print(f"\nIn {output}:")
-    for name, text in {"report.html": "what was done and found, with the pictures", **files, **lungs.files}.items():
+    found = {"report.html": "what was done and found, with the pictures", **files, **lungs.files, **low_dose.files}
+    for name, text in found.items():
         print(f"  {name:<22}{text}")
     print(f"\nResearch use only; not a medical device.  ({time.monotonic() - began:.0f} s in all)")
 

@@ -38,21 +38,31 @@ def embed(images: Sequence[MetaTensor], name: str, task: Any) -> tuple[np.ndarra
     return _classifier(images, name)
 
 
+def check_embedding(name: str) -> None:
+    """Find out, before any work is done, whether there is such an embedding. Raises InputError as ``embed``."""
+    from ..bundle import read_info
+
+    if name in BUILT_IN:
+        return
+    try:
+        info = read_info(name)
+    except InputError as error:
+        raise InputError(f"evaluation.embedding is none of {', '.join(BUILT_IN)} and no model: {error}") from None
+    if info.task != "classification":
+        raise InputError(
+            f"evaluation.embedding names {info.name}, a model for {info.task}; name a classifier, or one of "
+            f"{', '.join(BUILT_IN)}."
+        )
+
+
 def _classifier(images: Sequence[MetaTensor], name: str) -> tuple[np.ndarray, str]:
     from ..bundle import load_bundle
     from ..pictures import with_channels
     from ..tasks import task_class
     from ..tasks.classification import outputs_and_embedding
 
-    try:
-        bundle = load_bundle(name)
-    except InputError as error:
-        raise InputError(f"evaluation.embedding is none of {', '.join(BUILT_IN)} and no model: {error}") from None
-    if bundle.info.task != "classification":
-        raise InputError(
-            f"evaluation.embedding names {bundle.info.name}, a model for {bundle.info.task}; name a classifier, or one "
-            f"of {', '.join(BUILT_IN)}."
-        )
+    check_embedding(name)
+    bundle = load_bundle(name)
     task = task_class("classification")(bundle.plan, bundle.info.answers, bundle.inference)
     network, channels = bundle.build_network(), bundle.network["in_channels"]
 

@@ -76,10 +76,10 @@ class MeasurementPredictor:
             one = _ct_slices if isinstance(measured, CtMeasurement) else _mr_slices
             count = measured.shape[2]
             with torch.inference_mode():
-                for number, (data, operator) in enumerate(one(measured, self._device)):
+                for number, (data, *physics) in enumerate(one(measured, self._device)):
                     if cancelled is not None and cancelled():
                         raise Cancelled
-                    output = self._network(data, operator)
+                    output = self._network(data, *physics)
                     made.append((output.abs() if output.is_complex() else output)[0, 0].float().cpu().numpy())
                     if progress is not None:
                         progress((number + 1) / count, f"slice {number + 1} of {count}")
@@ -96,7 +96,8 @@ class MeasurementPredictor:
 def _ct_slices(measured: CtMeasurement, device: torch.device):
     operator = CtProjector(measured.geometry).to(device)
     for one in measured.line_integrals:
-        yield torch.from_numpy(np.ascontiguousarray(one, dtype=np.float32))[None, None].to(device), operator
+        data = torch.from_numpy(np.ascontiguousarray(one, dtype=np.float32))[None, None].to(device)
+        yield data, operator, measured.water_per_mm
 
 
 def _mr_slices(measured: MrMeasurement, device: torch.device):

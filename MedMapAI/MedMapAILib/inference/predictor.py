@@ -111,7 +111,8 @@ class Predictor:
         result, still on the whole image's grid, is empty outside, or the image as it was. progress: called with a
         fraction and a message. cancelled: asked before each window. on_estimate: called before the windows start, and
         again when the first was measured. When memory runs out, smaller windows are tried, then the CPU; the result's
-        notes say so. Raises InputError for an image that the model cannot take, RunError when memory does not do, Cancelled.
+        notes say so. Raises InputError for an image that the model cannot take, RunError when memory does not do,
+        Cancelled.
         """
         began = time.monotonic()
         channels = self.bundle.network["in_channels"]

@@ -138,7 +138,9 @@ def trained_denoiser(name: str, measurement: CtMeasurement, device: torch.device
 
     def denoise(image: Tensor, deviation: float) -> Tensor:
         values = in_hounsfield(image, measurement)[:, 0].permute(2, 1, 0)[None].cpu()
-        found = predictor.predict(make_image(values, measurement.affine)).values
+        # Half-way through an iteration values need not look like those of a patient.
+        asked = make_image(values, measurement.affine, meta={"assume_hounsfield": True})
+        found = predictor.predict(asked).values
         slices = torch.from_numpy(np.ascontiguousarray(found.transpose(2, 1, 0)))[:, None].to(image)
         return attenuation_of_hounsfield(slices, water_per_mm=measurement.water_per_mm)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _COILS_AT = 1.5
 #: The brightest tissue, which noise is measured by, is darker than this share of the voxels.
 _BRIGHT = 0.99
+#: Masks that are kept: a Poisson disc takes seconds to draw.
+_KEPT = 16
 #: Interpolation and bias correction leave values so far below zero, as a part of the brightest tissue.
 _NEGATIVE = 0.05
 
@@ -50,12 +53,9 @@ class MrAcquisition(Acquisition):
 
     def mask(self, size: tuple[int, int]) -> Tensor:
         """Which samples are taken, bool (H, W). Raises InputError where the center is more than may be taken."""
-        from ..physics.mr_sampling import sampling_mask
-
         self._check_drawn()
-        return sampling_mask(
-            self["sampling"], size, self["acceleration"], center=self["center_fraction"], seed=self["seed"]
-        )
+        mask = _mask(self["sampling"], tuple(size), self["acceleration"], self["center_fraction"], self["seed"])
+        return mask.clone()
 
     def operator(self, size: tuple[int, int], spacing_mm: tuple[float, float], *, device: Any = None) -> MrOperator:
         """The map from an image to its k-space, with the mask and the sensitivities that it is measured with."""
@@ -115,6 +115,13 @@ class MrAcquisition(Acquisition):
             noise = torch.view_as_complex(drawn).to(one) * (self["noise"] * scale)
             noisy.append(one + operator.mask * noise)
         return torch.stack(noisy)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _mask(sampling: str, size: tuple[int, int], acceleration: float, center: float, seed: int) -> Tensor:
+    from ..physics.mr_sampling import sampling_mask
+
+    return sampling_mask(sampling, size, acceleration, center=center, seed=seed)
 
 
 def ring_sensitivities(count: int, size: tuple[int, int], spacing_mm: tuple[float, float]) -> Tensor:

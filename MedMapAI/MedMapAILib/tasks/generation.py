@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,12 +137,14 @@ class GenerationTask:
         with torch.autocast(batch["image"].device.type, enabled=False):
             return loss(self._made(network, batch), batch["target"])
 
-    def opponent_loss(self, loss: GenerationLoss, network: torch.nn.Module, batch: dict) -> torch.Tensor:
-        """What the critic makes small, of the real images of a batch and as many made ones of the same classes."""
-        with torch.autocast(batch["image"].device.type, enabled=False):
-            with torch.no_grad():
-                made = self._made(network, batch)
-            return loss.opponent_loss(made, batch["image"], batch["target"])
+    def opponent_losses(self, loss: GenerationLoss, network: torch.nn.Module, batch: dict) -> Iterator[torch.Tensor]:
+        """What the critic makes small, of the real images of a batch and as many made ones of the same classes; others
+        for each of its updates."""
+        for _ in range(loss.opponent_steps):
+            with torch.autocast(batch["image"].device.type, enabled=False):
+                with torch.no_grad():
+                    made = self._made(network, batch)
+                yield loss.opponent_loss(made, batch["image"], batch["target"])
 
     def _made(self, network: torch.nn.Module, batch: dict) -> torch.Tensor:
         """Images of the classes of a batch. The noise comes from torch's global generator, on the CPU: the loop seeds

@@ -35,10 +35,17 @@ class ImageDomain:
 
     @property
     def data_range(self) -> float:
-        """The window in normalized units."""
+        """The width of the window in normalized units; four standard deviations where these differ from image to
+        image."""
         low, high = self.kind.window
         numbers = self.plan.normalization
         return (high - low) / float(numbers["sd"]) if "sd" in numbers else 4.0
+
+    @property
+    def low(self) -> float:
+        """The low end of the window in normalized units."""
+        numbers = self.plan.normalization
+        return (self.kind.window[0] - float(numbers["mean"])) / float(numbers["sd"]) if "sd" in numbers else -2.0
 
     def prepare(self, image: MetaTensor, reference: ImageReference | None) -> dict[str, np.ndarray]:
         """image: (C, I, J, K). reference: the truth, or None where there is none (then the image is its own).

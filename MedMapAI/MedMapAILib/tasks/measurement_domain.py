@@ -18,7 +18,6 @@ from monai.data import MetaTensor
 from ..errors import InputError
 from ..measurements.acquisition import acquisition_of
 from ..measurements.measured import CtMeasurement, Measurement
-from ..physics.ct_projector import CtProjector
 from ..physics.mr_operator import MrOperator
 from ..plan import Plan
 from ..preprocessing import Grid, to_model_grid
@@ -47,23 +46,27 @@ class MeasurementDomain:
                 "A network that reconstructs from measurements needs to know how they come about; set acquisition.kind "
                 'to "ct" or "mr".'
             )
-        if isinstance(self.acquisition.about.get("views"), list):
+        if isinstance(self.acquisition.about.get("views"), list) and plan.batch > 1:
             raise InputError(
-                "A network that reconstructs from measurements learns from one number of views; acquisition.views is "
-                f"{self.acquisition.about['views']}."
+                f"Measurements of different numbers of views, {self.acquisition.about['views']}, do not fit into one "
+                "batch; set plan.batch to 1."
             )
         if plan.patch[2] != 1 or 0 in plan.spacing[:2]:
             raise InputError(
                 f"A reconstruction from measurements is made slice by slice: plan.patch is {list(plan.patch)} and "
                 f"plan.spacing {list(plan.spacing)}; give columns, rows and 1, and lengths for the first two."
             )
-        self._operators: dict[torch.device, CtProjector] = {}
 
     @property
     def data_range(self) -> float:
         """The window in water units, or in parts of the largest value."""
         low, high = self.kind.window
         return (high - low) / 1000 if self._modality == "ct" else 1.0
+
+    @property
+    def low(self) -> float:
+        """The low end of the window in these units."""
+        return self.kind.window[0] / 1000 + 1 if self._modality == "ct" else 0.0
 
     @property
     def _finer(self) -> int:
@@ -138,7 +141,7 @@ class MeasurementDomain:
         data = drawn.measure(truth, self._fine_spacing, seed)[0]
         target = self._coarse(truth)[0]
         if self._modality == "ct":
-            return {"data": data, "target": target / 1000 + 1}
+            return {"data": data, "target": target / 1000 + 1, "draw": torch.tensor(seed)}
         operator = drawn.operator(self._size, self._spacing)
         largest = target.max().clamp(min=1e-12)
         mask = operator.mask.expand(*operator.mask.shape[:-2], *self._size).reshape(1, *self._size)
@@ -174,15 +177,12 @@ class MeasurementDomain:
         """Output and target, (B, 1, H, W)."""
         data = batch["data"]
         if self._modality == "ct":
-            return network(data, self._projector(data.device)), batch["target"], None
+            operator = self.acquisition.drawn(int(batch["draw"][0])).operator(
+                self._size, self._spacing, device=data.device
+            )
+            return network(data, operator), batch["target"], None
         operator = MrOperator(batch["mask"], batch["sensitivities"])
         return network(data, operator).abs() / batch["scale"].reshape(-1, 1, 1, 1), batch["target"], None
-
-    def _projector(self, device: torch.device) -> CtProjector:
-        if device not in self._operators:
-            operator = self.acquisition.drawn(0).operator(self._size, self._spacing)
-            self._operators[device] = operator.to(device)
-        return self._operators[device]
 
     def inference_transform(self, image: MetaTensor) -> MetaTensor:
         """There is nothing to transform."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,7 @@ class ReconstructionTask:
             condition_channels=condition,
             spatial_dims=self.plan.spatial_dims,
             data_range=self._domain.data_range,
+            low=self._domain.low,
         )
 
     def training_loss(self, loss: Callable, network: torch.nn.Module, batch: dict) -> torch.Tensor:
@@ -90,11 +91,12 @@ class ReconstructionTask:
             return loss(network(blind), batch["image"][:, :1], mask[:, :1])
         return loss(*self._domain.forward(network, batch))
 
-    def opponent_loss(self, loss: Callable, network: torch.nn.Module, batch: dict) -> torch.Tensor:
-        """What the critic makes small: the network's images are nothing it could change here."""
+    def opponent_losses(self, loss: Callable, network: torch.nn.Module, batch: dict) -> Iterator[torch.Tensor]:
+        """What the critic makes small: the network's images, which stay the same meanwhile, against the true ones."""
         with torch.no_grad():
             output, target, condition = self._domain.forward(network, batch)
-        return loss.opponent_loss(output, target, condition)
+        for _ in range(loss.opponent_steps):
+            yield loss.opponent_loss(output, target, condition)
 
     def validate(
         self, network: Callable, loss: Callable, cases: Sequence[dict], device: torch.device

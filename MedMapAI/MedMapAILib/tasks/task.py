@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,8 +67,9 @@ class Task(Protocol):
     def training_loss(self, loss: Callable, network: torch.nn.Module, batch: dict) -> torch.Tensor:
         """The loss of a batch, a scalar, by a network in training mode."""
 
-    def opponent_loss(self, loss: Callable, network: torch.nn.Module, batch: dict) -> torch.Tensor:
-        """Of a loss with an ``opponent`` (the critic of a GAN): what the opponent makes small, by the same batch."""
+    def opponent_losses(self, loss: Callable, network: torch.nn.Module, batch: dict) -> Iterator[torch.Tensor]:
+        """Of a loss with an ``opponent`` (the critic of a GAN): what the opponent makes small, by the same batch. One
+        for each of its updates before one of the network; the opponent is updated before the next is asked for."""
 
     def picture(self, network: Network, cases: Sequence[dict], device: torch.device) -> np.ndarray | None:
         """What a network can do at this moment, to look at: uint8 (H, W) or (H, W, 3); None where there is none."""

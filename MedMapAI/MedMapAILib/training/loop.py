@@ -245,9 +245,8 @@ class Trainer:
         """Updates of the critic before one of the network."""
         self._opponent.train().requires_grad_(True)
         total = 0.0
-        for _ in range(self._loss.opponent_steps):
-            # In single precision: gradient penalties are gradients of gradients.
-            loss = self._task.opponent_loss(self._loss, self._network, batch)
+        # In single precision: gradient penalties are gradients of gradients.
+        for loss in self._task.opponent_losses(self._loss, self._network, batch):
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise self._failure(f"the loss of the critic became {value}")

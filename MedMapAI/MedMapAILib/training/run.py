@@ -25,6 +25,7 @@ from ..detection_plan import make_detection_plan
 from ..errors import InputError, RunError
 from ..generation_plan import make_generation_plan
 from ..inference.evaluation import evaluate_cases
+from ..inference.image_embedding import check_embedding
 from ..inference.opening import open_predictor
 from ..networks import domain_of
 from ..plan import Plan, make_plan, plan_to_dict, read_plan, write_plan
@@ -99,6 +100,8 @@ def train(
     task_name = config["task"]["name"]
     _check_task(task_name, dataset)
     check_stages(config)
+    if task_name == "generation":
+        check_embedding(config["evaluation"]["embedding"])
     split = _split(dataset, config, output)
     by_name = {case.name: case for case in dataset.cases}
     train_cases, validation_cases = ([by_name[name] for name in names] for names in (split.train, split.validation))
