@@ -36,7 +36,7 @@ def models(tmp_path, monkeypatch):
 def opened(slicer_host, models):  # noqa: F811
     """(host, panel, reading panel), its section open."""
     panel = slicer_host.openModule("MedMapAI")
-    for section in (panel.ui.inputsSection, panel.ui.optionsSection, panel.ui.outputSection):
+    for section in (panel.ui.inputsSection, panel.ui.outputSection, panel.ui.resultsSection):
         section.collapsed = True
     panel.ui.readingSection.collapsed = False
     return slicer_host, panel, panel.readingPanel

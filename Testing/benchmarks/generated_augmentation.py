@@ -60,7 +60,7 @@ _GENERATOR = {"training": {"epochs": 4, "iterations_per_epoch": 200, "validate_e
 #: The recipe of the model "pneumonia", made small: one narrow network and fewer, shorter epochs.
 _CLASSIFIER: dict[str, dict[str, Any]] = {
     "task": {"name": "classification"},
-    "plan": {"patch": [28, 28, 1], "batch": 32, "normalization": {"kind": "zscore"}},
+    "plan": {"patch": [28, 28, 1], "batch": 16, "normalization": {"kind": "zscore"}},
     "network": {"name": "resnet18", "width": 0.125},
     "loss": {"name": "cross-entropy", "weight": "balanced", "label_smoothing": 0.05},
     "optimizer": {"learning_rate": 2e-3, "weight_decay": 5e-2, "gradient_clipping": 5.0},
