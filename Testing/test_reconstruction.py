@@ -228,3 +228,16 @@ def test_evaluate_scores_held_out_volumes_by_measurements_of_them(denoiser, prim
         assert len(report["cases"]) == 2 and report["summary"]["psnr_db"]["mean"] > 15
     assert main(["evaluate", str(model), str(bodies), "--curves", "curves"]) == 2
     assert "reconstruction" in capsys.readouterr().err
+
+
+def test_a_training_goes_on_where_another_model_ended(denoiser, bodies, tmp_path):
+    config = reconstruction_config(bodies, epochs=1, iterations=1)
+    config["transfer"] = {"weights": str(denoiser[0])}
+    # So small a step changes nothing that shows.
+    config["optimizer"] = {"learning_rate": 1e-9}
+    bundle = load_bundle(train(config, tmp_path / "out"))
+    for name, weights in load_bundle(denoiser[0]).weights.items():
+        np.testing.assert_allclose(bundle.weights[name], weights, atol=1e-4)
+    config["network"] = {"name": "fbpconvnet", "width": 4, "levels": 2}
+    with pytest.raises(InputError, match="has"):
+        train(config, tmp_path / "other")

@@ -57,9 +57,9 @@ class Plan:
     one 1 makes the model two-dimensional across that axis, where a spacing of 0 keeps the slices of each volume; three
     zeros keep all of its voxels. batch: samples an iteration. normalization, interpolation: as in ``preprocessing``.
     axes: "patient" turns oblique volumes upright, "image" leaves them as they are. framing: how the network sees a
-    volume: in "windows" of the patch's size; at once, "resize"d to the patch; or as the "crop" of the patch's size around its middle. region: what of a volume is
-    looked at, "all" or the box of the "lungs". anchors: boxes that a detector begins from, sizes in voxels of the model
-    grid, one number an axis of the network; empty for other tasks.
+    volume: in "windows" of the patch's size; at once, "resize"d to the patch; or as the "crop" of the patch's size
+    around its middle. region: what of a volume is looked at, "all" or the box of the "lungs". anchors: boxes that a
+    detector begins from, sizes in voxels of the model grid, one number an axis of the network; empty for other tasks.
     reasons: field → sentence. measured: what the plan was made from.
     """
 

@@ -110,7 +110,7 @@ def train(projector: CtProjector, photons: float, steps: int, seed: int) -> torc
         loss.backward()
         optimizer.step()
         schedule.step()
-        mean = float(loss) if mean is None else 0.97 * mean + 0.03 * float(loss)
+        mean = loss.item() if mean is None else 0.97 * mean + 0.03 * loss.item()
         if (step + 1) % 100 == 0:
             print(f"step {step + 1}: loss {mean:.4f}", flush=True)
     return network.eval()

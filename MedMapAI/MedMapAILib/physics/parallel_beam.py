@@ -129,9 +129,10 @@ class ParallelProjection(nn.Module):
         images = {t: cells.new_zeros(len(cells), *((columns, rows) if t else (rows, columns))) for t in turned}
         for number, view in enumerate(self.views):
             starts = getattr(self, f"write_{number}")
-            for source, target in zip(cells, images[view.along_columns], strict=True):
-                grids = source[view.first : view.first + view.cells]
-                target += _windows(grids, target.shape[1]).index_select(0, starts)
+            target = images[view.along_columns]
+            for item in range(len(cells)):
+                grids = cells[item, view.first : view.first + view.cells]
+                target[item] += _windows(grids, target.shape[2]).index_select(0, starts)
         total = images.get(False, 0)
         return total + images[True].transpose(1, 2) if True in turned else total
 

@@ -52,7 +52,8 @@ def load_pretrained(
     inflate: str = "mean",
     on_progress: Progress = lambda fraction, message: None,
 ) -> TransferReport:
-    """Fill a classifier, or each member of an ensemble, with weights; its head stays as it is.
+    """Fill a classifier, or each member of an ensemble, with weights; its head stays as it is. Another network is
+    filled whole, with those of a bundle or file of the same network: to go on where that one ended.
 
     weights: "imagenet" (torchvision's; downloaded once), a file with a state dict, or the path or name of a bundle: a
     classifier, or a segmentation model whose encoder the network is built on. in_channels: of the network's images;
@@ -64,7 +65,7 @@ def load_pretrained(
     check_inflation(inflate)
     members = members_of(network)
     if not all(isinstance(member, Classifier) for member in members):
-        raise InputError("transfer.weights fills classifiers, which this network is not; leave it out.")
+        return _fill_whole(network, open_weights(weights, (), on_progress))
     source = open_weights(weights, _published_names(members[0]).values(), on_progress)
     fits = [
         _Fit(member, source, source.members[number % len(source.members)], in_channels, inflate)
@@ -77,6 +78,24 @@ def load_pretrained(
             for name, tensor in fit.tensors.items():
                 state[name].copy_(tensor)
     return fits[0].report()
+
+
+def _fill_whole(network: nn.Module, source: PretrainedWeights) -> TransferReport:
+    """Fill a network with all weights of one of the same kind. Raises InputError where it is another one."""
+    state, theirs = network.state_dict(), source.members[0]
+    for name, mine in state.items():
+        if name not in theirs or theirs[name].shape != mine.shape:
+            there = _shape(theirs[name]) if name in theirs else "nothing"
+            raise InputError(
+                f"The weights {source.title} have {there} where this network has {name} ({_shape(mine)}), and only "
+                f"classifiers are filled in part; {_choose(source)}."
+            )
+    unused = tuple(name for name in theirs if name not in state)
+    if unused:
+        raise InputError(f"The weights {source.title} are of a larger network than this; {_choose(source)}.")
+    network.load_state_dict({name: theirs[name].to(mine.dtype) for name, mine in state.items()})
+    sentence = f"It began with the weights {source.title}: all {len(state)} tensors taken as they are."
+    return TransferReport(tuple(state), (), (), (), sentence)
 
 
 class _Fit:
