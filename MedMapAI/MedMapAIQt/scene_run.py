@@ -29,8 +29,6 @@ class SceneRun:
 
         if referenceNode is not None and referenceNode == outputNode:
             raise InputError(_("The output would replace the reference; choose another output."))
-        if outputNode is not None and outputNode == volumeNode:
-            raise InputError(_("The output would replace the input volume; choose another output."))
         self.voxels, self.affine, self.notes = mrml.voxels_from_node(volumeNode)
         check_not_constant(self.voxels, f"The volume {volumeNode.GetName()}")
         self.roi = mrml.roi_bounds(roiNode) if roiNode is not None else None
@@ -63,6 +61,8 @@ class SceneRun:
                     model=self.model.name, kind=kind, name=outputNode.GetName()
                 )
             )
+        if outputNode is not None and outputNode == volumeNode:
+            raise InputError(_("The output would replace the input volume; choose another output."))
         self.volumeNode, self.volumeName, self.outputNode = volumeNode, volumeNode.GetName(), outputNode
         self._world, self._state = mrml.world_matrix(volumeNode), mrml.volume_state(volumeNode)
 

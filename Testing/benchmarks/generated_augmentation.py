@@ -162,7 +162,7 @@ def run_all(work: Path, settings: dict[str, Any], say: Callable[[str], None]) ->
     with np.load(_DATA) as stored:
         labels, scored = stored["train_labels"].ravel(), len(stored["val_labels"])
     spent, runs, quality = 0.0, [], []
-    for seed in range(settings["seeds"]):
+    for seed in settings["seeds"]:
         files = write_splits(labels, scored, seed, settings["part"] == "tune", work)
         recipe = read_config(_RECIPE)
         for section, values in settings["generator"].items():
@@ -335,15 +335,15 @@ def settings_for(options: argparse.Namespace) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "generator": copy.deepcopy(_GENERATOR),
         "classifier": copy.deepcopy(_CLASSIFIER),
-        "seeds": _SEEDS,
+        "seeds": list(range(_SEEDS)),
         "part": "tune" if options.tune else "quick" if options.quick else "validation",
     }
     if options.quick:
-        settings["seeds"] = 2
+        settings["seeds"] = [0, 1]
         for part in ("generator", "classifier"):
             settings[part]["training"] |= {"epochs": 2, "iterations_per_epoch": 5}
     if options.seeds:
-        settings["seeds"] = options.seeds
+        settings["seeds"] = list(range(options.seeds))
     return settings
 
 
