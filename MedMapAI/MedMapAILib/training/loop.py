@@ -227,8 +227,9 @@ class Trainer:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise self._failure(f"the loss became {value}")
-        if self._opponent is not None:
-            self._add({f"loss_{name}": part for name, part in self._loss.parts.items()})
+        parts = getattr(self._loss, "parts", {})
+        if len(parts) > 1:
+            self._add({f"loss_{name}": part for name, part in parts.items()})
         optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         self._scaler.unscale_(optimizer)
