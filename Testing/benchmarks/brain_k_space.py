@@ -26,13 +26,14 @@ import torch
 
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(_ROOT / "MedMapAI")]
-from MedMapAILib.files import atomic_file, write_atomically  # noqa: E402
+from MedMapAILib.files import write_atomically  # noqa: E402
 from MedMapAILib.measurements import mr_methods  # noqa: E402
 from MedMapAILib.measurements.files import read_measurement  # noqa: E402
 from MedMapAILib.measurements.measured import MrMeasurement  # noqa: E402
 from MedMapAILib.measurements.methods import check_method, reconstruct_measurement  # noqa: E402
 from MedMapAILib.physics.coil_sensitivities import espirit  # noqa: E402
 from MedMapAILib.physics.fourier import k_space_of_image  # noqa: E402
+from tooth import save_gray  # noqa: E402
 
 _BRAIN = _ROOT.parent / "shared" / "data" / "mr_kspace" / "cartesian_ksp.npy"
 _FIGURES = _ROOT / "Resources" / "Figures"
@@ -126,8 +127,7 @@ def draw(images: dict[str, np.ndarray], rows: dict[str, dict]) -> None:
             axes.set_axis_off()
         error = rows[name]["left_out_error"]
         grid[0, column].set_title(f"{_TITLES[name]}\nleft-out samples: error {error:.2f}", fontsize=10)
-    with atomic_file(_FIGURES / "brain_k_space.png") as temporary:
-        figure.savefig(temporary, dpi=90, pil_kwargs={"optimize": True})
+    save_gray(figure, _FIGURES / "brain_k_space.png")
 
 
 if __name__ == "__main__":

@@ -44,10 +44,10 @@ from scipy import ndimage
 _ROOT = Path(__file__).resolve().parents[2]
 WINDOW = (-1000.0, 1000.0)
 #: Chosen by --tune: the weight of TV, and the iterations of SIRT, for each setting.
-WEIGHTS = {"sparse": 7e-4, "full": 3e-4}
-ITERATIONS = {"sparse": 80, "full": 30}
+WEIGHTS = {"sparse": 7e-4, "full": 2e-4}
+ITERATIONS = {"sparse": 120, "full": 160}
 _TRIED_WEIGHTS = {"sparse": (5e-4, 7e-4, 1e-3, 1.4e-3), "full": (1e-4, 2e-4, 3e-4, 5e-4)}
-_TRIED_ITERATIONS = (20, 40, 80, 160)
+_TRIED_ITERATIONS = {"sparse": (40, 80, 120, 160, 240), "full": (80, 160, 240, 320)}
 #: Networks for images, and for measurements with the setting that they were trained for.
 MODELS = {"U-Net (low-dose-ct)": "low-dose-ct", "GAN (low-dose-ct-gan)": "low-dose-ct-gan"}
 MEASUREMENT_MODELS = {"Learned Primal-Dual (sparse-view-ct)": ("sparse-view-ct", ("sparse",))}
@@ -144,7 +144,10 @@ def tune(data: Path) -> None:
     """Print the mean PSNR of the slices for validation at each weight of TV and each number of iterations of SIRT."""
     for setting in SETTINGS:
         measured = measure(TRAINED, setting, data, slices=VALIDATION)
-        for name, method, tried in (("TV", by_tv, _TRIED_WEIGHTS[setting]), ("SIRT", by_sirt, _TRIED_ITERATIONS)):
+        for name, method, tried in (
+            ("TV", by_tv, _TRIED_WEIGHTS[setting]),
+            ("SIRT", by_sirt, _TRIED_ITERATIONS[setting]),
+        ):
             means = {v: np.mean([s["psnr"] for s in scores(measured.truth, method(measured, v))]) for v in tried}
             line = ", ".join(f"{value:g}: {mean:.2f}" for value, mean in means.items())
             print(f"{setting}, {name}: {line} dB; best {max(means, key=means.get):g}", flush=True)
