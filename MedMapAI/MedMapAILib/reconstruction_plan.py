@@ -16,8 +16,9 @@ from .results import ImageKind
 
 #: Images that are measured: more would not change a median.
 _MEASURED = 20
-#: CT from air, which becomes 0 as the borders of convolutions are, to metal; twice water is 4.
-_CT = {"kind": "ct", "clip": [-1024.0, 3071.0], "mean": -1000.0, "sd": 500.0}
+#: Air becomes 0, as the borders of convolutions are, and water 2. The noise of a low dose and streaks reach far beyond
+#: air and bone; where they were cut off, the mean of what is left would not be air's any more.
+_CT = {"kind": "ct", "clip": [-4000.0, 8000.0], "mean": -1000.0, "sd": 500.0}
 #: Display window where none is said, HU: all that is not metal or cortical bone.
 _CT_WINDOW = (-1000.0, 1000.0)
 #: Longest side of a patch, and of an image that is made of a measurement, pixels.
