@@ -19,7 +19,7 @@ from MedMapAILib.terminal import ProgressBar
 MODEL = "low-dose-ct"
 SCAN = "lung1"
 #: What is shown: so many slices around the tumor, and this much of them, mm.
-SLICES, _NEAR_MM = 14, 70
+SLICES, _NEAR_MM = 10, 50
 #: A whole turn of views, and the photons that leave for each detector in each: a quarter of a usual 400 000.
 ACQUISITION = {"kind": "ct", "views": 360, "photons": 100_000}
 WINDOW = (-1000.0, 1000.0)

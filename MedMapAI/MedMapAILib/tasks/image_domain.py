@@ -53,7 +53,7 @@ class ImageDomain:
         "inputs" float32 (N, C, *S): N inputs that should become the same; "target" (1, *S); both normalized by the
         input's numbers; "scale" (2,): shift and scale of the first input.
         """
-        truth = image if reference is None else make_image(reference.values[None], reference.affine)
+        truth = image if reference is None else make_image(self._possible(reference.values)[None], reference.affine)
         if reference is not None and self.kind.acquisition.get("kind", "none") != "none":
             copies = int(self.kind.acquisition.get("copies", 1))
             images = [self._degraded(image, seed) for seed in seeds_of(image, copies)]
@@ -66,6 +66,10 @@ class ImageDomain:
             "target": np.ascontiguousarray(self._with_numbers(truth, shift, scale).numpy(), dtype=np.float32),
             "scale": np.array([shift, scale]),
         }
+
+    def _possible(self, truth: np.ndarray) -> np.ndarray:
+        """A true image as a simulated scan can show it: a CT has nothing in it that is less than air."""
+        return np.maximum(truth, np.float32(-1000)) if self.kind.acquisition.get("kind") == "ct" else truth
 
     def _degraded(self, image: MetaTensor, seed: int) -> MetaTensor:
         from ..measurements.acquisition import acquisition_of
@@ -135,7 +139,7 @@ class ImageDomain:
     def given(self, image: MetaTensor, name: str) -> tuple[MetaTensor, ImageReference]:
         """An image as it would have come from a worse measurement, and itself."""
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-        return self._degraded(image, seed), ImageReference(image.numpy()[0], Grid.of(image).affine)
+        return self._degraded(image, seed), ImageReference(self._possible(image.numpy()[0]), Grid.of(image).affine)
 
     def predict(self, network: Any, image: MetaTensor) -> Reconstruction:
         """image: (C, I, J, K), of which the first channel is made better. Raises NotHounsfield where a model for CT is
