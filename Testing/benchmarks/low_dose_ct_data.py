@@ -2,11 +2,12 @@
 
     python Testing/benchmarks/low_dose_ct_data.py ../shared/data /tmp/low-dose-ct
 
-One patient, CPTAC-LSCC-C3N-00247, in slabs of a few slices: ``native/`` on its own pixels (0.56 mm), which measurements
-are simulated from; ``image/`` the same, and on pixels twice as large, so that a network for images meets both. Every
-slab comes twice, once with each slice averaged with the next: thicker slices hold less noise, and other scanners' are
-thicker. Slabs for training are there a third time, smoothed in their plane, since other scanners' kernels are softer:
-for the last part of the training of low-dose-ct alone (``image-soft.split.json``). ``split.json``: three places of two slices are for validation, with two slices on each side in neither part.
+One patient, CPTAC-LSCC-C3N-00247, in slabs of a few slices: ``native/`` on its own pixels (0.56 mm), which
+measurements are simulated from; ``image/`` the same, and on pixels twice as large, so that a network for images meets
+both. Every slab comes twice, once with each slice averaged with the next: thicker slices hold less noise, and other
+scanners' are thicker. Slabs for training are there a third time, smoothed in their plane, since other scanners'
+kernels are softer: for the last part of the training of low-dose-ct alone (``image-soft.split.json``).
+``split.json``: three places of two slices are for validation, with two slices on each side in neither part.
 """
 
 from __future__ import annotations

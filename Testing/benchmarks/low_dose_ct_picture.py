@@ -32,7 +32,7 @@ def draw(path: Path, measured: Measured, images: dict[str, np.ndarray]) -> None:
         0.5,
         0.5,
         f"{measured.scan},\n{SETTINGS[measured.setting]['title']}\n\nabove: {_WINDOW[0]} to {_WINDOW[1]} HU\n"
-        f"right: error,\n-{_ERROR} to {_ERROR} HU",
+        f"below: error,\n-{_ERROR} to {_ERROR} HU",
         ha="center",
         va="center",
         wrap=True,

@@ -12,7 +12,7 @@ cracks and rings, drawn anew in each step, measured in the tooth's own geometry 
 scan's other row is no honest training data: it is the same slice but for a few micrometers.) The weight of total
 variation and the number of SIRT's iterations are those that are best on four such phantoms, too.
 
-Writes Resources/Figures/tooth.png and the numbers in tooth.json. Takes about five minutes on one core.
+Writes Resources/Figures/tooth.png and the numbers in tooth.json. Takes about eight minutes on one core.
 
 python Testing/benchmarks/tooth.py [--steps 600] [--seed 0]
 """
@@ -110,7 +110,7 @@ def train(projector: CtProjector, photons: float, steps: int, seed: int) -> torc
         schedule.step()
         mean = loss.item() if mean is None else 0.97 * mean + 0.03 * loss.item()
         if (step + 1) % 100 == 0:
-            print(f"step {step + 1}: mean error {mean:.4f} of {_SCALE:g}", flush=True)
+            print(f"step {step + 1}: mean error {mean:.4f} (1 is enamel)", flush=True)
     return network.eval()
 
 

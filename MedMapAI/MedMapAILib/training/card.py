@@ -19,8 +19,8 @@ def model_card(
 
     model: section [model] of the configuration. answers: segments, classes, classes of findings or the kind of
     images. data: "name",
-    "train", "validation", "test" (numbers of cases), "evaluated" (which part the metrics are of), "duplicates" (a
-    sentence). training: "network", "parameters", "epochs", "seed", "device", "minutes", "selection" (a sentence).
+    "train", "validation", "test" (numbers of cases), "split" (how they were parted), "evaluated" (which part the
+    metrics are of), "duplicates" (a sentence). training: "network", "parameters", "epochs", "seed", "device", "minutes", "selection" (a sentence).
     summary: as ``evaluate_cases`` gives it.
     """
     lines = [
@@ -47,7 +47,7 @@ def model_card(
         "## How it was made",
         "",
         f"Data: {data['name']}; {data['train']} cases for training, {data['validation']} for validation, "
-        f"{data['test']} for test, split by patient. {data['duplicates']}",
+        f"{data['test']} for test, split {data['split']}. {data['duplicates']}",
         "",
         f"Network: {training['network']}, {training['parameters']:,} parameters. {training['epochs']} epochs, "
         f"seed {training['seed']}, {training['minutes']:.0f} minutes on {training['device']}. "

@@ -81,7 +81,7 @@ def generator_card(
         "## How it was made",
         "",
         f"Data: {data['name']}; {data['train']} cases for training, {data['validation']} for validation, "
-        f"{data['test']} for test, split by patient. {data['duplicates']}",
+        f"{data['test']} for test, split {data['split']}. {data['duplicates']}",
         "",
         f"Network: {training['network']}, {training['parameters']:,} parameters, against a critic. "
         f"{training['epochs']} epochs, seed {training['seed']}, {training['minutes']:.0f} minutes on "

@@ -438,6 +438,7 @@ def _write(
         "train": len(split.train),
         "validation": len(split.validation),
         "test": len(split.test),
+        "split": "as a file says" if config["split"]["file"] else "by patient",
         "evaluated": evaluated,
         "duplicates": " ".join(notes) or "No two cases have the same voxels.",
     }
