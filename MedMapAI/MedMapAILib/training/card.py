@@ -18,10 +18,9 @@ def model_card(
     """Write the card of a trained model as Markdown.
 
     model: section [model] of the configuration. answers: segments, classes, classes of findings or the kind of
-    images. data: "name",
-    "train", "validation", "test" (numbers of cases), "split" (how they were parted), "evaluated" (which part the
-    metrics are of), "duplicates" (a sentence). training: "network", "parameters", "epochs", "seed", "device", "minutes", "selection" (a sentence).
-    summary: as ``evaluate_cases`` gives it.
+    images. data: "name", "train", "validation", "test" (numbers of cases), "split" (how they were parted),
+    "evaluated" (which part the metrics are of), "duplicates" (a sentence). training: "network", "parameters",
+    "epochs", "seed", "device", "minutes", "selection" (a sentence). summary: as ``evaluate_cases`` gives it.
     """
     lines = [
         f"# {model['title'] or model['name']}",
