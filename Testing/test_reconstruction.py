@@ -241,3 +241,18 @@ def test_a_training_goes_on_where_another_model_ended(denoiser, bodies, tmp_path
     config["network"] = {"name": "fbpconvnet", "width": 4, "levels": 2}
     with pytest.raises(InputError, match="has"):
         train(config, tmp_path / "other")
+
+
+def test_padding_is_no_air():
+    from MedMapAILib.plan import Plan
+    from MedMapAILib.results import ImageKind, ImageReference, Reconstruction
+    from MedMapAILib.tasks.reconstruction import ReconstructionTask
+
+    plan = Plan((0.0, 0.0, 0.0), (16, 16, 1), 1, {"kind": "none"})
+    task = ReconstructionTask(plan, ImageKind("HU", (-1000.0, 1000.0)), {})
+    truth, affine = body(0, slices=2)
+    truth[:4] = -2000  # what some scanners write outside of their field of view
+    result = np.where(truth < -1500, -1000, truth + 3).astype(np.float32)
+    scores = task.evaluate(Reconstruction(result, affine), ImageReference(truth, affine))
+    for name in ("bias", "bias_air", "bias_water", "bias_bone"):
+        assert scores[name] == pytest.approx(3.0)

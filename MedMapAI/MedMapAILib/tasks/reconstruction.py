@@ -23,8 +23,8 @@ from ..results import ImageKind, ImageReference, Reconstruction
 from .image_domain import ImageDomain
 from .measurement_domain import MeasurementDomain
 
-#: What is looked at apart in CT: name → lowest and highest HU of the truth.
-_REGIONS = {"air": (-np.inf, -900.0), "water": (-50.0, 100.0), "bone": (300.0, np.inf)}
+#: What is looked at apart in CT: name → lowest and highest HU of the truth. What is less than air is padding.
+_REGIONS = {"air": (-1050.0, -900.0), "water": (-50.0, 100.0), "bone": (300.0, np.inf)}
 
 
 class ReconstructionTask:
@@ -180,8 +180,7 @@ class ReconstructionTask:
             "ssim": found["ssim"],
             "ms_ssim": found["ms_ssim"],
             "nrmse": found["nrmse"],
-            "bias": float(np.mean(values, dtype=np.float64) - np.mean(truth, dtype=np.float64)),
-            **(_biases(values, truth) if self.kind.unit == "HU" else {}),
+            **(_biases(values, truth) if self.kind.unit == "HU" else {"bias": _bias(values, truth, -np.inf, np.inf)}),
         }
 
     def row(self, result: Reconstruction, reference: ImageReference) -> dict[str, Any]:
@@ -198,10 +197,13 @@ class ReconstructionTask:
 
 
 def _biases(values: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
-    """Mean of values minus truth, HU, where the truth is like air, water or bone."""
-    found: dict[str, float | None] = {}
-    for name, (low, high) in _REGIONS.items():
-        inside = (truth >= low) & (truth <= high)
-        difference = values[inside].astype(np.float64) - truth[inside]
-        found[f"bias_{name}"] = float(difference.mean()) if difference.size else None
-    return found
+    """Mean of values minus truth, HU, in all that is no padding, and where the truth is like air, water or bone."""
+    whole = {"bias": _bias(values, truth, _REGIONS["air"][0], np.inf)}
+    return whole | {f"bias_{name}": _bias(values, truth, low, high) for name, (low, high) in _REGIONS.items()}
+
+
+def _bias(values: np.ndarray, truth: np.ndarray, low: float, high: float) -> float | None:
+    """Mean of values minus truth where the truth is from low to high; None where it is nowhere."""
+    inside = (truth >= low) & (truth <= high)
+    difference = values[inside].astype(np.float64) - truth[inside]
+    return float(difference.mean()) if difference.size else None
