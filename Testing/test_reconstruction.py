@@ -29,7 +29,7 @@ def bodies(tmp_path_factory):
 @pytest.fixture(scope="module")
 def denoiser(bodies, tmp_path_factory):
     events = []
-    config = reconstruction_config(bodies, epochs=4, iterations=25)
+    config = reconstruction_config(bodies, epochs=4, iterations=40)
     return train(config, tmp_path_factory.mktemp("denoiser") / "out", on_event=events.append), events
 
 
