@@ -2,12 +2,10 @@
 
     python Testing/benchmarks/low_dose_ct_data.py ../shared/data /tmp/low-dose-ct
 
-One patient, CPTAC-LSCC-C3N-00247, in slabs of a few slices: ``native/`` on its own pixels (0.56 mm), which
-measurements are simulated from; ``image/`` the same, and on pixels twice as large, so that a network for images meets
-both. Every slab comes twice, once with each slice averaged with the next: thicker slices hold less noise, and other
-scanners' are thicker. Slabs for training are there a third time, smoothed in their plane, since other scanners'
-kernels are softer: for the last part of the training of low-dose-ct alone (``image-soft.split.json``).
-``split.json``: three places of two slices are for validation, with two slices on each side in neither part.
+One patient, CPTAC-LSCC-C3N-00247, in slabs of a few slices: ``native/`` on its own pixels (0.56 mm), which measurements
+are simulated from; ``image/`` the same, and on pixels twice as large, so that a network for images meets both. Every
+slab comes twice, once with each slice averaged with the next: thicker slices hold less noise, and other scanners' are
+thicker. ``split.json``: three places of two slices are for validation, with two slices on each side in neither part.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from MedMapAILib.files import write_atomically
 from MedMapAILib.image import affine_of, read_image, write_array
-from scipy import ndimage
 
 PATIENT = "CPTAC-LSCC-C3N-00247"
 #: First and last slice, as Python counts, for training and for validation.
@@ -28,8 +25,6 @@ TRAINING = ((0, 18), (24, 48), (54, 78), (84, 99))
 VALIDATION = ((20, 22), (50, 52), (80, 82))
 #: Slices in a slab for training.
 SLAB = 6
-#: Standard deviation of the smoothing, pixels of 0.56 mm.
-SOFT = 1.0
 
 
 def slabs(ranges: tuple[tuple[int, int], ...], size: int) -> list[tuple[int, int]]:
@@ -58,11 +53,6 @@ def thick(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return (values[..., 1:] + values[..., :-1]) / 2, affine
 
 
-def soft(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each slice as a softer kernel would show it."""
-    return ndimage.gaussian_filter(values, (SOFT, SOFT, 0)), affine
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path, help="folder of the data README")
@@ -71,7 +61,6 @@ def main() -> None:
     image = read_image(arguments.data / "chest_ct" / PATIENT)
     values, affine = image.numpy()[0].clip(-1000, 3071), affine_of(image)
     split: dict[str, dict[str, list[str]]] = {kind: {"train": [], "validation": []} for kind in ("native", "image")}
-    softened: list[str] = []
     for part, ranges, size in (("train", TRAINING, SLAB), ("validation", VALIDATION, SLAB)):
         for first, end in slabs(ranges, size):
             place = affine.copy()
@@ -90,12 +79,6 @@ def main() -> None:
                 os.link(arguments.output / "native" / f"{name}.nrrd", target)
                 write(arguments.output / "image" / f"{name}-half.nrrd", *averaged(array, where, 2, (0, 1)))
                 split["image"][part] += [name, f"{name}-half"]
-                if kind == "" and part == "train":
-                    array, where = soft(slab, place)
-                    write(arguments.output / "image" / f"{name}-soft.nrrd", array, where)
-                    write(arguments.output / "image" / f"{name}-soft-half.nrrd", *averaged(array, where, 2, (0, 1)))
-                    softened += [f"{name}-soft", f"{name}-soft-half"]
-    split["image-soft"] = {**split["image"], "train": split["image"]["train"] + softened}
     for kind, names in split.items():
         write_atomically(arguments.output / f"{kind}.split.json", json.dumps(names, indent=1).encode())
     print(f"{arguments.output}: {len(split['native']['train'])} slabs for training")
