@@ -1,6 +1,7 @@
 """Reconstruction from images or measurements to a bundle that makes them better, on any grid."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from MedMapAILib.inference.measurement_predictor import MeasurementPredictor
 from MedMapAILib.inference.opening import open_predictor
 from MedMapAILib.inference.predictor import Predictor
 from MedMapAILib.measurements.acquisition import acquisition_of
+from MedMapAILib.measurements.methods import reconstruct_measurement
 from MedMapAILib.training.run import train
 from orders import every_axis_order
 from reconstruction_data import body, reconstruction_config, write_bodies
@@ -256,3 +258,41 @@ def test_padding_is_no_air():
     scores = task.evaluate(Reconstruction(result, affine), ImageReference(truth, affine))
     for name in ("bias", "bias_air", "bias_water", "bias_bone"):
         assert scores[name] == pytest.approx(3.0)
+
+
+def test_an_unrolled_network_makes_images_of_k_space(tmp_path):
+    (tmp_path / "data").mkdir()
+    for number in range(5):
+        volume, affine = body(number)
+        write_array(volume + 1000, affine, tmp_path / "data" / f"scan{number}.nrrd")
+    about = {"kind": "mr", "sampling": "random", "acceleration": 3, "center_fraction": 0.2, "coils": 4, "noise": 0.01}
+    network = {"name": "varnet", "iterations": 2, "width": 6}
+    config = reconstruction_config(tmp_path / "data", network=network, acquisition=about, epochs=2, iterations=130)
+    config["optimizer"]["learning_rate"] = 5e-3
+    config["plan"] = {"patch": [48, 48, 1], "spacing": [2.0, 2.0, 0.0]}
+    bundle = load_bundle(train(config, tmp_path / "out"))
+    assert bundle.info.images.unit == "" and bundle.info.metrics["psnr_db"]["mean"] > 15
+    volume, affine = body(50)
+    image = make_image(volume[None] + 1000, affine)
+    predictor = open_predictor(bundle)
+    measured, truth = predictor.task.given(image, "somebody")
+    zero_filled = reconstruct_measurement("zero-filled", measured).values
+    worst = root_mean_square(zero_filled - truth.values)
+    assert root_mean_square(predictor.predict(measured).values - truth.values) < 0.6 * worst
+    # Where the coils' sensitivities are not given they are estimated, here from nine lines.
+    estimated = predictor.predict(replace(measured, sensitivities=None))
+    assert root_mean_square(estimated.values - truth.values) < worst
+
+
+@pytest.mark.parametrize("network", [{"name": "red-cnn", "width": 8}, {"name": "fbpconvnet", "width": 4, "levels": 2}])
+def test_volumes_of_thin_slices_are_denoised_in_three_dimensions(tmp_path, network):
+    (tmp_path / "data").mkdir()
+    for number in range(4):
+        volume, _ = body(number, size=32, slices=32)
+        write_array(volume, np.diag([2.0, 2.0, 2.0, 1.0]), tmp_path / "data" / f"scan{number}.nrrd")
+    noise = {"kind": "noise", "sd": 80.0}
+    config = reconstruction_config(tmp_path / "data", network=network, acquisition=noise, epochs=1, iterations=4)
+    bundle = load_bundle(train(config, tmp_path / "out"))
+    assert bundle.plan.patch == (32, 32, 32)
+    # Noise of 80 in a range of 2000, and hardly anything learned: 20 log10(2000 / 80) = 27.96 dB, more where clipped.
+    assert 26 < bundle.info.metrics["psnr_db"]["mean"] < 33

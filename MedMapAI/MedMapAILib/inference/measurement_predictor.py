@@ -14,9 +14,8 @@ from ..bundle import Bundle
 from ..devices import choose_device, describe
 from ..errors import Cancelled, InputError
 from ..measurements.measured import CtMeasurement, Measurement, MrMeasurement
-from ..physics.coil_sensitivities import espirit
+from ..measurements.mr_methods import Scan
 from ..physics.ct_projector import CtProjector
-from ..physics.mr_operator import MrOperator
 from ..results import Reconstruction
 from ..tasks import task_class
 
@@ -101,17 +100,10 @@ def _ct_slices(measured: CtMeasurement, device: torch.device):
 
 
 def _mr_slices(measured: MrMeasurement, device: torch.device):
-    for number, one in enumerate(measured.k_space):
-        k_space = torch.from_numpy(np.ascontiguousarray(one, dtype=np.complex64)).to(device)
-        mask = measured.mask if measured.mask.ndim == 2 else measured.mask[number]
-        mask = torch.from_numpy(np.ascontiguousarray(mask)).to(device)
-        if measured.sensitivities is not None:
-            sensitivities = torch.from_numpy(np.ascontiguousarray(measured.sensitivities[number])).to(device)
-        elif len(k_space) > 1:
-            sensitivities = espirit(k_space, mask)
-        else:
-            sensitivities = None
-        yield k_space[None], MrOperator(mask, sensitivities)
+    scan = Scan(measured, device)
+    for number in range(len(measured.k_space)):
+        # Sensitivities in the air, too: a network has learned with such, and knows by itself where there is nothing.
+        yield scan.k_space(number, number + 1), scan.operator(number, number + 1, "espirit", crop=0.0)
 
 
 def _middle(images: np.ndarray, crop: tuple[int, int]) -> np.ndarray:

@@ -38,10 +38,10 @@ class Scan:
         mask = mask if mask.ndim == 2 else mask[first:end, None]
         return torch.from_numpy(np.ascontiguousarray(mask)).to(self.device)
 
-    def operator(self, first: int, end: int, estimate: str) -> MrOperator:
+    def operator(self, first: int, end: int, estimate: str, **options: Any) -> MrOperator:
         """From an image to these samples, with sensitivities that are known, or estimated from the center.
 
-        Raises InputError where there is too little of the center to estimate them from.
+        options: of the estimate. Raises InputError where there is too little of the center to estimate them from.
         """
         mask, known = self.mask(first, end), self.measurement.sensitivities
         if known is not None:
@@ -53,7 +53,7 @@ class Scan:
         found = []
         for number, one in enumerate(k_space):
             try:
-                found.append(_ESTIMATES[estimate](one, mask if mask.ndim == 2 else mask[number, 0]))
+                found.append(_ESTIMATES[estimate](one, mask if mask.ndim == 2 else mask[number, 0], **options))
             except InputError as error:
                 raise InputError(f"Slice {first + number}: {error}") from None
         return MrOperator(mask, torch.stack(found))
