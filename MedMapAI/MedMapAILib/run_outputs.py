@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -297,19 +296,11 @@ class ReconstructionOutput(_Output):
 
     def scores(self, task: Any, result: Any, reference: Any) -> dict[str, Any]:
         """PSNR, SSIM and the others in the whole image and, where a region was chosen, in it alone."""
-        from .image import make_image
-        from .preprocessing import crop_to_roi
-        from .results import ImageReference
+        from .inference.scoring import image_scores
 
-        scores = task.evaluate(result, reference)
-        if self._options.roi is None:
-            return scores
-        _, part = crop_to_roi(make_image(result.values[None], result.affine), *self._options.roi)
-        inside = replace(result, values=result.values[part])
-        return scores | {
-            f"roi_{name}": value
-            for name, value in task.evaluate(inside, ImageReference(reference.values[part], result.affine)).items()
-        }
+        scores = image_scores(task.evaluate, result, reference, roi=self._options.roi)
+        region = scores.pop("region", {})
+        return scores | {f"roi_{name}": value for name, value in region.items()}
 
     def write(self, result: Any, report: dict[str, Any]) -> None:
         """Write the files that were asked for."""

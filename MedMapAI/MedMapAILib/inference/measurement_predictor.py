@@ -13,9 +13,8 @@ import torch
 from ..bundle import Bundle
 from ..devices import choose_device, describe
 from ..errors import Cancelled, InputError
+from ..measurements import ct_methods, mr_methods
 from ..measurements.measured import CtMeasurement, Measurement, MrMeasurement
-from ..measurements.mr_methods import Scan
-from ..physics.ct_projector import CtProjector
 from ..results import Reconstruction
 from ..tasks import task_class
 
@@ -83,8 +82,7 @@ class MeasurementPredictor:
                     if progress is not None:
                         progress((number + 1) / count, f"slice {number + 1} of {count}")
             images = np.stack(made)
-            crop = getattr(measured, "crop", None)
-            return images if crop is None else _middle(images, crop)
+            return measured.cropped(images) if isinstance(measured, MrMeasurement) else images
 
         result = self.task.predict(slices, measurement)
         self.seconds = time.monotonic() - began
@@ -93,20 +91,13 @@ class MeasurementPredictor:
 
 
 def _ct_slices(measured: CtMeasurement, device: torch.device):
-    operator = CtProjector(measured.geometry).to(device)
-    for one in measured.line_integrals:
-        data = torch.from_numpy(np.ascontiguousarray(one, dtype=np.float32))[None, None].to(device)
-        yield data, operator, measured.water_per_mm
+    scan = ct_methods.Scan(measured, device)
+    for number in range(len(measured.line_integrals)):
+        yield scan.sinogram(number, number + 1), scan.projector, measured.water_per_mm
 
 
 def _mr_slices(measured: MrMeasurement, device: torch.device):
-    scan = Scan(measured, device)
+    scan = mr_methods.Scan(measured, device)
     for number in range(len(measured.k_space)):
         # Sensitivities in the air, too: a network has learned with such, and knows by itself where there is nothing.
         yield scan.k_space(number, number + 1), scan.operator(number, number + 1, "espirit", crop=0.0)
-
-
-def _middle(images: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
-    """The middle rows and columns of (S, H, W)."""
-    first = [(n - c) // 2 for n, c in zip(images.shape[1:], crop, strict=True)]
-    return images[:, first[0] : first[0] + crop[0], first[1] : first[1] + crop[1]]

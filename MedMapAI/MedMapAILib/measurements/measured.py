@@ -81,5 +81,12 @@ class MrMeasurement:
         rows, columns = self.crop or self.k_space.shape[-2:]
         return columns, rows, len(self.k_space)
 
+    def cropped(self, images: np.ndarray) -> np.ndarray:
+        """The rows and columns that are wanted, of images (S, H, W) of the whole k-space."""
+        if self.crop is None:
+            return images
+        top, left = ((n - c) // 2 for n, c in zip(images.shape[1:], self.crop, strict=True))
+        return images[:, top : top + self.crop[0], left : left + self.crop[1]]
+
 
 Measurement = CtMeasurement | MrMeasurement

@@ -76,8 +76,8 @@ def reconstruct_measurement(
         images.append(_magnitude(answer)[:, 0].float().cpu().numpy())
         report.finished()
     values = np.concatenate(images)
-    if kind == "mr" and measurement.crop is not None:
-        values = _middle(values, measurement.crop)
+    if kind == "mr":
+        values = measurement.cropped(values)
     unit, window = "", None
     if isinstance(measurement, CtMeasurement):
         unit = "1/mm"
@@ -125,12 +125,6 @@ def _size(measurement: Measurement) -> tuple[int, int]:
 
 def _magnitude(images: torch.Tensor) -> torch.Tensor:
     return images.abs() if images.is_complex() else images
-
-
-def _middle(values: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
-    """The middle rows and columns of (S, H, W)."""
-    top, left = ((n - c) // 2 for n, c in zip(values.shape[1:], crop, strict=True))
-    return values[:, top : top + crop[0], left : left + crop[1]]
 
 
 def _mean_curve(solutions: list[tuple[Solution, int]]) -> tuple[float, ...]:

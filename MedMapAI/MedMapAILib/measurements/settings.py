@@ -5,6 +5,7 @@ Every check takes the value and what it is called, "acquisition.photons", and gi
 
 from __future__ import annotations
 
+import hashlib
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -101,6 +102,11 @@ def draw_between(value: Any, rng: np.random.Generator, *, logarithmic: bool = Fa
 def draw_one(value: Any, rng: np.random.Generator) -> Any:
     """The value itself, or one of a list."""
     return value[int(rng.integers(len(value)))] if isinstance(value, list) else value
+
+
+def name_seed(name: str) -> int:
+    """A seed that a name always has."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
 def slice_seed(seed: int, number: int) -> int:

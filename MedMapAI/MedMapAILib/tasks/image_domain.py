@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 
 from ..errors import InputError
 from ..image import make_image
+from ..measurements.settings import name_seed
 from ..patches import cut
 from ..plan import Plan
 from ..preprocessing import Grid, from_model_grid, intensity_scale, to_model_grid
@@ -138,7 +139,7 @@ class ImageDomain:
 
     def given(self, image: MetaTensor, name: str) -> tuple[MetaTensor, ImageReference]:
         """An image as it would have come from a worse measurement, and itself."""
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        seed = name_seed(name)
         return self._degraded(image, seed), ImageReference(self._possible(image.numpy()[0]), Grid.of(image).affine)
 
     def predict(self, network: Any, image: MetaTensor) -> Reconstruction:

@@ -5,7 +5,6 @@ Measurements are simulated anew for every sample, slice by slice, so that the ne
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from monai.data import MetaTensor
 from ..errors import InputError
 from ..measurements.acquisition import acquisition_of
 from ..measurements.measured import CtMeasurement, Measurement
+from ..measurements.settings import name_seed
 from ..physics.mr_operator import MrOperator
 from ..plan import Plan
 from ..preprocessing import Grid, to_model_grid
@@ -225,7 +225,7 @@ class MeasurementDomain:
 
     def given(self, image: MetaTensor, name: str) -> tuple[Measurement, ImageReference]:
         """A measurement of a true image, and that image on the pixels that are to be made."""
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        seed = name_seed(name)
         slices, affine = self._slices(image)
         truth = torch.from_numpy(slices)[:, None]
         drawn = self.acquisition.drawn(seed)
