@@ -174,6 +174,19 @@ def test_a_quarter_of_the_dose_doubles_the_noise():
     assert noise[1] / noise[0] == pytest.approx(2, rel=0.05)
 
 
+def test_noise_in_the_air_of_an_image_does_not_make_it_denser():
+    """A simulated scan of a noisy image has the means of that image; padding outside of it is air."""
+    truth = body(shape=(64, 64, 5)).numpy()
+    truth += np.random.default_rng(0).normal(0, 15, truth.shape).astype(np.float32)
+    padded = truth.copy()
+    padded[:, :, :2] = -3024
+    found = ct(photons=0).degraded(make_image(padded, np.diag([2.0, 2.0, 3.0, 1.0])), 0).numpy()
+    air, water = np.s_[0, 40:60, 10:50, :2], np.s_[0, 12:26, 12:24, :2]
+    assert abs(found[air].mean() - truth[air].mean()) < 1.0
+    assert abs(found[water].mean() - truth[water].mean()) < 3.0
+    assert abs(found[0, 0, 10:50].mean() + 1000) < 5.0
+
+
 def test_pixels_that_are_not_square_are_refused():
     with pytest.raises(InputError, match="0.7 mm wide and 3 mm high"):
         ct(**QUIET).measure(water_disc(16, 6.0), (3.0, 0.7), 0)

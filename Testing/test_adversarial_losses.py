@@ -363,7 +363,7 @@ def test_weights_that_are_none_are_refused(tmp_path):
     ("settings", "message"),
     [
         ({"name": "l2"}, "no loss 'l2' for reconstruction; choose one of mse, l1"),
-        ({"name": "mse", "weight": 1}, "'mse' has no option 'weight'; there are bias_weight, bias_regions"),
+        ({"name": "mse", "weight": 1}, "'mse' has no option 'weight'; it has none"),
         ({"name": "ssim", "gamma": 1}, "no option 'gamma'; there are weight, window"),
         ({"name": "ssim", "weight": 1.5}, "weight of loss 'ssim' is 1.5; give a number from 0 to 1"),
         ({"name": "charbonnier", "epsilon": 0}, "epsilon of loss 'charbonnier' is 0"),

@@ -352,12 +352,18 @@ def test_the_field_of_view_is_what_every_view_sees():
 
 def test_hounsfield_units_and_back():
     assert float(attenuation.attenuation_of_hounsfield(torch.tensor(0.0))) == pytest.approx(0.02059)
-    assert float(attenuation.attenuation_of_hounsfield(torch.tensor(-2000.0))) == 0
-    values = torch.linspace(-1000, 3000, 50)
+    values = torch.linspace(-1040, 3000, 50)
     back = attenuation.hounsfield_of_attenuation(attenuation.attenuation_of_hounsfield(values))
     assert torch.allclose(back, values, atol=1e-3)
     with pytest.raises(InputError, match="50, 60, 80, 100 keV, not at 70"):
         attenuation.water_attenuation(70)
+
+
+def test_padding_is_air_and_noise_in_air_stays():
+    values = np.array([-3024.0, -2000.0, -1040.0, -960.0, 50.0])
+    expected = [-1000.0, -1000.0, -1040.0, -960.0, 50.0]
+    np.testing.assert_array_equal(attenuation.without_padding(values), expected)
+    np.testing.assert_array_equal(attenuation.without_padding(torch.tensor(values)).numpy(), expected)
 
 
 def test_counts_have_poisson_mean_and_variance():

@@ -376,24 +376,3 @@ def test_varnet_of_a_point_is_its_spectrum():
         found = small("varnet")(k_space, operator)
     assert torch.allclose(found, image_of_k_space(k_space), atol=1e-6)
     assert torch.allclose(found.abs(), torch.ones(8, 8), atol=1e-5)
-
-
-def test_the_bias_of_a_region_is_its_mean_error():
-    from MedMapAILib.losses import build_reconstruction_loss
-
-    target = torch.zeros(1, 1, 16, 32)
-    target[..., 16:] = 2.0
-    error = torch.full_like(target, 0.1)
-    error[..., ::2, :] = -0.1
-    error[..., 16:] += 0.2
-    # At the edge between the regions, which belongs to neither.
-    error[..., 15:17] = 9.0
-    about = {"name": "mse", "bias_weight": 10.0, "bias_regions": [[-0.5, 0.1], [1.9, 2.5], [5.0, 6.0]]}
-    shape = {"channels": 1, "condition_channels": 1, "spatial_dims": 2, "data_range": 4.0}
-    loss = build_reconstruction_loss(about, **shape)
-    # Nothing in the first region, where errors cancel; 0.2 in the second; the third is not there.
-    plain = float(error.square().mean())
-    assert float(loss(target + error, target)) == pytest.approx(plain + 10 * 0.2**2 / 3, abs=1e-3)
-    assert loss.parts["bias"] == pytest.approx(0.2**2 / 3, abs=1e-4)
-    with pytest.raises(InputError, match="bias_regions"):
-        build_reconstruction_loss({**about, "bias_regions": [[1, 0]]}, **shape)

@@ -34,6 +34,7 @@ from MedMapAILib.measurements.options import parse_settings
 from MedMapAILib.metrics.image_quality import image_quality
 from MedMapAILib.metrics.inserted_lesions import InsertedLesion, LesionCheck, check_lesions, insert_lesions
 from MedMapAILib.metrics.inserted_lesions import place_lesions as place
+from MedMapAILib.physics.attenuation import without_padding
 from MedMapAILib.reconstruct_command import reconstructed
 from MedMapAILib.terminal import ProgressBar
 from scipy import ndimage
@@ -256,7 +257,7 @@ def _phantom() -> tuple[str, np.ndarray, float]:
 
 
 def _slices(image: Any) -> tuple[np.ndarray, float]:
-    values = image.numpy()[0].transpose(2, 1, 0).clip(min=-1000)
+    values = without_padding(image.numpy()[0].transpose(2, 1, 0))
     rows, columns = (n // FINER * FINER for n in values.shape[1:])
     return values[:, :rows, :columns].astype(np.float64), spacing(affine_of(image))[0] * FINER
 

@@ -16,6 +16,7 @@ from demo_data import PYRADIOMICS, cache_folder, extract, fetch  # noqa: E402
 from MedMapAILib.image import affine_of, read_image, spacing  # noqa: E402
 from MedMapAILib.measurements.acquisition import acquisition_of  # noqa: E402
 from MedMapAILib.measurements.measured import CtMeasurement  # noqa: E402
+from MedMapAILib.physics.attenuation import without_padding  # noqa: E402
 from MedMapAILib.physics.ct_projector import CtProjector  # noqa: E402
 
 #: Never trained on, nor used to choose anything: other scanners, other patients.
@@ -55,13 +56,13 @@ class Measured:
 
 
 def read_scan(name: str, data: Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Slices (S, H, W) in HU, air where there is less; the affine (column, row, slice) → RAS; the pixel, mm."""
+    """Slices (S, H, W) in HU, air where a scanner left it out; the affine (column, row, slice) → RAS; the pixel, mm."""
     if name == TRAINED:
         image = read_image(data / "chest_ct" / TRAINED)
     else:
         wheel, cache = PYRADIOMICS[f"{name}_image"], cache_folder()
         image = read_image(extract(wheel, fetch(wheel, cache), cache))
-    values = np.maximum(image.numpy()[0].transpose(2, 1, 0), -1000).astype(np.float32)
+    values = without_padding(image.numpy()[0].transpose(2, 1, 0)).astype(np.float32)
     return np.ascontiguousarray(values), affine_of(image), float(spacing(image)[0])
 
 
@@ -71,13 +72,27 @@ def spread(slices: int, count: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(round(place)) for place in places))
 
 
+def some_slices(values: np.ndarray, chosen: tuple[int, ...], *, thick: bool = False) -> np.ndarray:
+    """Slices of a scan (S, H, W); thick: each averaged with the next."""
+    first = values[list(chosen)]
+    return (first + values[[number + 1 for number in chosen]]) / 2 if thick else first
+
+
 def measure(
-    scan: str, setting: str, data: Path, *, count: int = 8, slices: tuple[int, ...] = (), seed: int = 1
+    scan: str,
+    setting: str,
+    data: Path,
+    *,
+    count: int = 8,
+    slices: tuple[int, ...] = (),
+    thick: bool = False,
+    seed: int = 1,
 ) -> Measured:
-    """Measure slices of a scan: those that are named, or ``count`` that are spread over it."""
+    """Measure slices of a scan: those that are named, or ``count`` that are spread over it. thick: each averaged with
+    the next."""
     values, affine, pixel = read_scan(scan, data)
     chosen = slices or spread(len(values), count)
-    fine = torch.from_numpy(values[list(chosen)])[:, None]
+    fine = torch.from_numpy(some_slices(values, chosen, thick=thick))[:, None]
     acquisition = acquisition_of(
         {"kind": "ct", "oversampling": FINER, **{key: SETTINGS[setting][key] for key in ("views", "photons")}}
     ).drawn(seed)

@@ -5,15 +5,12 @@ All take an output and a target (B, C, *S) in the unit in which the network work
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from monai.losses import SSIMLoss
 from torch import Tensor, nn
 from torch.nn import functional
-
-from .region_bias import RegionBias
 
 
 class ReconstructionLoss(nn.Module):
@@ -53,32 +50,16 @@ class ReconstructionLoss(nn.Module):
 
 
 class Fidelity(ReconstructionLoss):
-    """A loss of output and target alone. name: one of ``FIDELITIES``. bias_weight: of the bias in ``bias_regions``, as
-    ``RegionBias`` has it; 0 leaves it out."""
+    """A loss of output and target alone. name: one of ``FIDELITIES``."""
 
-    def __init__(
-        self,
-        name: str,
-        spatial_dims: int,
-        data_range: float,
-        *,
-        bias_weight: float = 0.0,
-        bias_regions: Sequence[Sequence[float]] = (),
-        **options: Any,
-    ) -> None:
+    def __init__(self, name: str, spatial_dims: int, data_range: float, **options: Any) -> None:
         super().__init__()
         self.measure = fidelity(name, spatial_dims, data_range, **options)
-        self.bias_weight = bias_weight
-        self.bias = RegionBias(bias_regions) if bias_weight and bias_regions else None
 
     def forward(self, output: Tensor, target: Tensor, condition: Tensor | None = None) -> Tensor:
         with precise(output):
             value = self.measure(output, target)
             self._parts = {"fidelity": value.detach()}
-            if self.bias is not None:
-                bias = self.bias(output, target)
-                self._parts["bias"] = bias.detach()
-                value = value + self.bias_weight * bias
         return value
 
 

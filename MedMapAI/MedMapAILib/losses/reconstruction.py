@@ -20,13 +20,12 @@ _ADVERSARIAL = {
     "perceptual_weight": 0.1,
     "width": 32,
 }
-_BIAS = {"bias_weight": 0.0, "bias_regions": []}
 #: Name → options and their defaults.
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "mse": _BIAS,
-    "l1": _BIAS,
-    "charbonnier": {"epsilon": 1e-3} | _BIAS,
-    "ssim": {"weight": 0.84, "window": 11} | _BIAS,
+    "mse": {},
+    "l1": {},
+    "charbonnier": {"epsilon": 1e-3},
+    "ssim": {"weight": 0.84, "window": 11},
     "noise2void": {"side": 7, "correlation": 0},
     "conditional-gan": _ADVERSARIAL
     | {"fidelity_weight": 100.0, "layers": 3, "steps": 1, "learning_rate": 2e-4, "betas": [0.5, 0.999]},
@@ -49,7 +48,6 @@ _NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "fidelity_weight": ("a number from 0", lambda v: True),
     "adversarial_weight": ("a number from 0", lambda v: True),
     "perceptual_weight": ("a number from 0", lambda v: True),
-    "bias_weight": ("a number from 0", lambda v: True),
     "learning_rate": ("a number above 0", lambda v: v > 0),
 }
 
@@ -71,14 +69,12 @@ def build_reconstruction_loss(
     global generator. Raises InputError for an unknown name or option, listing what there is, and for a value that makes
     no sense.
 
-    Options: of the first four bias_weight, of the mean error in bias_regions, a list of [low, high] of the truth in
-    the network's unit (see ``region_bias``). "charbonnier": epsilon, a part of the data range. "ssim": weight of 1
-    - SSIM beside the mean absolute error, and window. "noise2void": side, one pixel of each such box is hidden;
-    correlation, how far noise reaches. "conditional-gan" and "wasserstein-gan": fidelity, one of "mse", "l1",
-    "charbonnier", "ssim"; fidelity_weight, adversarial_weight, perceptual_weight; perceptual, "" or as
-    ``perceptual.Perceptual`` takes it; width, of the critic; steps of the critic for one of the network;
-    learning_rate and betas of its optimizer; layers (of the patch critic), penalty and conditional (of the
-    Wasserstein one: whether it sees the network's input too).
+    Options: "charbonnier": epsilon, a part of the data range. "ssim": weight of 1 - SSIM beside the mean absolute
+    error, and window. "noise2void": side, one pixel of each such box is hidden; correlation, how far noise reaches.
+    "conditional-gan" and "wasserstein-gan": fidelity, one of "mse", "l1", "charbonnier", "ssim"; fidelity_weight,
+    adversarial_weight, perceptual_weight; perceptual, "" or as ``perceptual.Perceptual`` takes it; width, of the
+    critic; steps of the critic for one of the network; learning_rate and betas of its optimizer; layers (of the patch
+    critic), penalty and conditional (of the Wasserstein one: whether it sees the network's input too).
     """
     settings = dict(settings)
     name = settings.pop("name", "mse")
@@ -140,15 +136,6 @@ def _check(name: str, option: str, value: Any) -> None:
     elif option == "correlation":
         allowed = "a whole number from 0"
         good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    elif option == "bias_regions":
-        allowed = "a list of ranges, such as [[0, 0.2], [1.9, 2.2]]"
-        good = isinstance(value, (list, tuple)) and all(
-            isinstance(region, (list, tuple))
-            and len(region) == 2
-            and all(map(_is_number, region))
-            and region[0] < region[1]
-            for region in value
-        )
     elif option == "betas":
         allowed = "two numbers from 0 to below 1"
         good = isinstance(value, (list, tuple)) and len(value) == 2 and all(_is_number(v) and 0 <= v < 1 for v in value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError, NotHounsfield
-from ..physics.attenuation import attenuation_of_hounsfield, hounsfield_of_attenuation
+from ..physics.attenuation import attenuation_of_hounsfield, hounsfield_of_attenuation, without_padding
 from ..physics.ct_geometry import FanBeam, Geometry, ParallelBeam, limited_angles
 from .acquisition import Acquisition, Progress
 from .measured import CtMeasurement
@@ -143,9 +143,8 @@ class CtAcquisition(Acquisition):
             return slices, spacing_mm
         from torch.nn.functional import interpolate
 
-        # Less than air, such as a scanner's padding, would ring.
-        slices = slices.clamp(min=-1000)
-        fine = interpolate(slices, scale_factor=self.finer, mode="bicubic", align_corners=False)
+        # Padding would ring.
+        fine = interpolate(without_padding(slices), scale_factor=self.finer, mode="bicubic", align_corners=False)
         return fine, (spacing_mm[0] / self.finer, spacing_mm[1] / self.finer)
 
     def _measured(self, slices: Tensor, spacing_mm: tuple[float, float], seeds: list[int], scale: float) -> Tensor:
@@ -164,7 +163,7 @@ class CtAcquisition(Acquisition):
         if self.finer > 1:
             # The same rays.
             geometry = dataclasses.replace(geometry, image_size=(rows, columns), pixel_mm=pixel / self.finer)
-        clean = _projector(geometry, str(slices.device))(attenuation_of_hounsfield(slices.float()))
+        clean = _projector(geometry, str(slices.device))(attenuation_of_hounsfield(without_padding(slices.float())))
         if not self["photons"]:
             return clean
         noise = {"photons": self["photons"], "electronic_noise": self["electronic_noise"]}

@@ -142,7 +142,8 @@ def trained_denoiser(name: str, measurement: CtMeasurement, device: torch.device
         asked = make_image(values, measurement.affine, meta={"assume_hounsfield": True})
         found = predictor.predict(asked).values
         slices = torch.from_numpy(np.ascontiguousarray(found.transpose(2, 1, 0)))[:, None].to(image)
-        return attenuation_of_hounsfield(slices, water_per_mm=measurement.water_per_mm)
+        # Nothing attenuates less than nothing.
+        return attenuation_of_hounsfield(slices, water_per_mm=measurement.water_per_mm).clamp(min=0)
 
     return denoise
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
 
 #: Mass attenuation of liquid water with coherent scattering, cm²/g, at energies in keV: Hubbell and Seltzer, "Tables of
@@ -28,14 +30,20 @@ def water_attenuation(energy_kev: int = EFFECTIVE_ENERGY_KEV) -> float:
     return WATER[energy_kev] / 10
 
 
-def attenuation_of_hounsfield(values: Any, *, water_per_mm: float = WATER_PER_MM, clip: bool = True) -> Any:
-    """Linear attenuation, 1/mm, of Hounsfield units; an array or a tensor of any shape.
+#: What is less than this is a scanner's padding, HU. Noise in air is not: without its lower half air would not be air.
+PADDING = -1050.0
 
-    clip: values below -1000 (a scanner's padding, noise in air) become 0, as nothing can have less; the way back is
-    exact only where nothing was clipped.
-    """
-    attenuation = (values / 1000 + 1) * water_per_mm
-    return attenuation.clip(min=0) if clip else attenuation
+
+def attenuation_of_hounsfield(values: Any, *, water_per_mm: float = WATER_PER_MM) -> Any:
+    """Linear attenuation, 1/mm, of Hounsfield units; an array or a tensor of any shape. Of noise in air it is negative
+    where that is below -1000 HU; take a scanner's padding out first."""
+    return (values / 1000 + 1) * water_per_mm
+
+
+def without_padding(values: Any) -> Any:
+    """Hounsfield units with air where there is a scanner's padding; an array or a tensor of any shape."""
+    padding = values < PADDING
+    return values.masked_fill(padding, -1000) if hasattr(values, "masked_fill") else np.where(padding, -1000, values)
 
 
 def hounsfield_of_attenuation(values: Any, *, water_per_mm: float = WATER_PER_MM) -> Any:

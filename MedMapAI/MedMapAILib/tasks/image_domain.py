@@ -15,10 +15,12 @@ from ..errors import InputError
 from ..image import make_image
 from ..measurements.settings import name_seed
 from ..patches import cut
+from ..physics.attenuation import without_padding
 from ..plan import Plan
 from ..preprocessing import Grid, from_model_grid, intensity_scale, to_model_grid
 from ..region import check_values
 from ..results import ImageKind, ImageReference, Reconstruction
+from .kept_means import keep_means
 
 #: How often a patch is drawn anew because there is next to nothing in it.
 _DRAWS = 4
@@ -28,10 +30,13 @@ _EMPTY = 0.05
 
 class ImageDomain:
     """Image in, image out. What the network changes is added to the image as it was: where images are resampled for the
-    network, or clipped, the rest of them is not touched."""
+    network, or clipped, the rest of them is not touched.
 
-    def __init__(self, plan: Plan, kind: ImageKind):
-        self.plan, self.kind = plan, kind
+    keep_means: voxels; what the network changes at scales coarser than this in the mean of like tissue is taken back,
+    see ``kept_means``. 0: nothing is."""
+
+    def __init__(self, plan: Plan, kind: ImageKind, keep_means: float = 0.0):
+        self.plan, self.kind, self._finer = plan, kind, keep_means
         self._flat = plan.patch.index(1) if 1 in plan.patch else None
 
     @property
@@ -69,8 +74,8 @@ class ImageDomain:
         }
 
     def _possible(self, truth: np.ndarray) -> np.ndarray:
-        """A true image as a simulated scan can show it: a CT has nothing in it that is less than air."""
-        return np.maximum(truth, np.float32(-1000)) if self.kind.acquisition.get("kind") == "ct" else truth
+        """A true image as a simulated scan can show it: a scanner's padding is not measured."""
+        return without_padding(truth).astype(np.float32) if self.kind.acquisition.get("kind") == "ct" else truth
 
     def _degraded(self, image: MetaTensor, seed: int) -> MetaTensor:
         from ..measurements.acquisition import acquisition_of
@@ -152,7 +157,11 @@ class ImageDomain:
         prepared = self.inference_transform(image)
         _, scale = intensity_scale(image.numpy(), self.plan.normalization)
         output = network(prepared.as_tensor()[None]).whole()[0, 0].float().cpu().numpy()
-        change = (output - prepared.numpy()[0]) * np.float32(scale)
+        given = prepared.numpy()[0]
+        if self._finer:
+            window = {"low": self.low, "high": self.low + self.data_range}
+            output = keep_means(output, given, finer=self._finer, flat=self._flat, **window)
+        change = (output - given) * np.float32(scale)
         source = Grid.of(image)
         values = image.numpy()[0] + from_model_grid(change, Grid.of(prepared), source)
         return Reconstruction(values.astype(np.float32), source.affine, self.kind.unit, self.kind.window)

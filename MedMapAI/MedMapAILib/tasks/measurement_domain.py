@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..measurements.acquisition import acquisition_of
 from ..measurements.measured import CtMeasurement, Measurement
 from ..measurements.settings import name_seed
+from ..physics.attenuation import without_padding
 from ..physics.mr_operator import MrOperator
 from ..plan import Plan
 from ..preprocessing import Grid, to_model_grid
@@ -111,7 +112,7 @@ class MeasurementDomain:
         framed = np.full((columns, rows, values.shape[2]), outside, dtype=np.float32)
         source = tuple(slice(max(0, f), max(0, f) + min(n, w)) for f, n, w in _lengths(first, values, columns, rows))
         place = tuple(slice(max(0, -f), max(0, -f) + min(n, w)) for f, n, w in _lengths(first, values, columns, rows))
-        framed[place] = np.maximum(values[source], outside) if self._modality == "ct" else values[source]
+        framed[place] = without_padding(values[source]) if self._modality == "ct" else values[source]
         affine = Grid.of(on_grid).affine.copy()
         # The middle of the first of the coarse pixels.
         middle = np.array([first[0], first[1], 0, 0]) + np.array([1, 1, 0, 0]) * (self._finer - 1) / 2

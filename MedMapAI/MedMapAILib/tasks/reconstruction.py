@@ -16,15 +16,14 @@ from ..losses import build_reconstruction_loss
 from ..measurements.measured import Measurement
 from ..metrics import summarize_rows
 from ..metrics.image_quality import image_quality
+from ..metrics.tissue_bias import mean_difference, tissue_bias
 from ..networks import RECONSTRUCTION as NETWORKS
+from ..physics.attenuation import PADDING
 from ..plan import Plan
 from ..preprocessing import Grid
 from ..results import ImageKind, ImageReference, Reconstruction
 from .image_domain import ImageDomain
 from .measurement_domain import MeasurementDomain
-
-#: What is looked at apart in CT: name → lowest and highest HU of the truth. What is less than air is padding.
-_REGIONS = {"air": (-1050.0, -900.0), "water": (-50.0, 100.0), "bone": (300.0, np.inf)}
 
 
 class ReconstructionTask:
@@ -32,7 +31,7 @@ class ReconstructionTask:
 
     plan: how images are brought to the model grid, and the patch. kind: unit, window and domain of the images. Which
     domain a network works in decides about everything that differs; see ``image_domain`` and ``measurement_domain``.
-    options: none of its own.
+    options: "keep_means", for the domain of images.
     """
 
     name = "reconstruction"
@@ -44,7 +43,17 @@ class ReconstructionTask:
 
     def __init__(self, plan: Plan, kind: ImageKind, options: dict):
         self.plan, self.kind = plan, kind
-        self._domain = (MeasurementDomain if kind.domain == "measurement" else ImageDomain)(plan, kind)
+        self._domain: ImageDomain | MeasurementDomain
+        finer = float(options.get("keep_means", 0.0))
+        if kind.domain == "measurement":
+            if finer:
+                raise InputError(
+                    "A network that reconstructs from measurements is given no image whose means it could keep; set "
+                    "inference.keep_means to 0."
+                )
+            self._domain = MeasurementDomain(plan, kind)
+        else:
+            self._domain = ImageDomain(plan, kind, finer)
 
     @property
     def windows(self) -> str:
@@ -160,7 +169,7 @@ class ReconstructionTask:
     def evaluate(self, result: Reconstruction, reference: ImageReference) -> dict[str, Any]:
         """PSNR (dB), SSIM and MS-SSIM slice by slice, NRMSE (euclidean) over the window, and "bias", the mean of result
         minus reference in the unit of the image; of CT also that in air, where it is like water, and in bone. None
-        where it is not defined. See metrics.image_quality."""
+        where it is not defined. See metrics.image_quality and metrics.tissue_bias."""
         check_same_geometry(
             Grid(result.values.shape, result.affine),
             Grid(reference.values.shape, reference.affine),
@@ -180,8 +189,15 @@ class ReconstructionTask:
             "ssim": found["ssim"],
             "ms_ssim": found["ms_ssim"],
             "nrmse": found["nrmse"],
-            **(_biases(values, truth) if self.kind.unit == "HU" else {"bias": _bias(values, truth, -np.inf, np.inf)}),
+            **self._biases(values, truth),
         }
+
+    def _biases(self, values: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
+        if self.kind.unit != "HU":
+            return {"bias": mean_difference(truth, values, np.ones(truth.shape, dtype=bool))}
+        tissues = tissue_bias(truth, values, slices=2 if truth.ndim == 3 else None)
+        whole = {"bias": mean_difference(truth, values, truth >= PADDING)}
+        return whole | {f"bias_{name}": found for name, found in tissues.items()}
 
     def row(self, result: Reconstruction, reference: ImageReference) -> dict[str, Any]:
         """The same."""
@@ -194,16 +210,3 @@ class ReconstructionTask:
     def details(self, rows: list[dict[str, Any]], patients: list[str]) -> dict[str, Any]:
         """The window that the numbers are over."""
         return {"window": list(self.kind.window), "unit": self.kind.unit}
-
-
-def _biases(values: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
-    """Mean of values minus truth, HU, in all that is no padding, and where the truth is like air, water or bone."""
-    whole = {"bias": _bias(values, truth, _REGIONS["air"][0], np.inf)}
-    return whole | {f"bias_{name}": _bias(values, truth, low, high) for name, (low, high) in _REGIONS.items()}
-
-
-def _bias(values: np.ndarray, truth: np.ndarray, low: float, high: float) -> float | None:
-    """Mean of values minus truth where the truth is from low to high; None where it is nowhere."""
-    inside = (truth >= low) & (truth <= high)
-    difference = values[inside].astype(np.float64) - truth[inside]
-    return float(difference.mean()) if difference.size else None

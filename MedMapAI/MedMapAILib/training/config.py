@@ -121,6 +121,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weighting": "gaussian",
         "mirror_axes": [],
         "keep_largest": False,
+        "keep_means": 0.0,
         "nms": 0.2,
         "candidates": 100,
     },
@@ -347,6 +348,10 @@ def _check(config: dict, where: str) -> None:
         raise InputError(f"optimizer.betas in {where} is {betas!r}; give two numbers from 0 to below 1 for AdamW.")
     if not 0 <= config["inference"]["overlap"] < 1:
         raise InputError(f"inference.overlap in {where} must be at least 0 and less than 1.")
+    if config["inference"]["keep_means"] < 0:
+        raise InputError(f"inference.keep_means in {where} is a number of voxels; it must be at least 0 (0: off).")
+    if config["inference"]["keep_means"] and config["task"]["name"] != "reconstruction":
+        raise InputError(f"inference.keep_means in {where} is for reconstruction; take it out.")
     for key in ("epochs", "iterations_per_epoch", "batch", "validate_every", "seed"):
         value = config["training"][key]
         if value is not None and int(value) != value:
