@@ -3,7 +3,8 @@ r"""How fast the CT projector is beside scikit-image's, and how right both are, 
     OMP_NUM_THREADS=1 python Testing/benchmarks/projector_speed.py
 
 One slice of 512 × 512 pixels and 720 views over half a turn; a disc whose sinogram is known in closed form. Times are
-processor seconds, the best of several runs; scikit-image is given a part of the views, and its time scaled.
+processor seconds, the best of several runs; the others are given a part of the views, and their times scaled. deepinv
+is no dependency; where it is installed (0.5.0 was tried), its operator and exact adjoint are timed, too.
 """
 
 from __future__ import annotations
@@ -56,12 +57,33 @@ def main() -> None:
     theirs *= options.views / len(part)
     report("iradon", theirs, best(lambda: filtered_backprojection(projector, true), options.runs)[0])
     report("iradon, the adjoint", theirs, again)
+    against_deepinv(image, true, options, projector, ours, again)
     if options.fan:
         far = {"source_to_center_mm": 2.0 * size, "source_to_detector_mm": 3.6 * size}
         fan = CtProjector(FanBeam(full_angles(options.views, beam="fan"), size, 2.0, size, 1.0, **far))
         print(
             f"fan beam: {best(lambda: fan(image), 1)[0]:.2f} s, adjoint {best(lambda: fan.adjoint(true), 1)[0]:.2f} s"
         )
+
+
+def against_deepinv(image, true, options, projector, ours: float, adjoint: float) -> None:
+    """Beside deepinv's operator, whose pixels have no size and whose rays have no spacing but the pixels'."""
+    try:
+        from deepinv.physics import Tomography
+    except ImportError:
+        print("deepinv is not installed.")
+        return
+    angles = torch.from_numpy(np.degrees(projector.geometry.angles_rad)[:: options.part].copy()).float()
+    for together in (False, True):
+        operator = Tomography(
+            angles, options.size, circle=True, normalize=False, parallel_computation=together, adjoint_via_backprop=True
+        )
+        theirs, data = best(lambda operator=operator: operator.A(image), 1)
+        back, _ = best(lambda operator=operator, data=data: operator.A_adjoint(data), 1)
+        name = f"deepinv, views {'together' if together else 'one by one'}"
+        report(f"{name}, radon", theirs * options.part, ours, whose="it")
+        report(f"{name}, the adjoint", back * options.part, adjoint, whose="it")
+        print(f"  against the closed form: {error(data[0, 0].T, true[0, 0, :: options.part]):.2%}")
 
 
 def best(call, runs):
@@ -74,8 +96,8 @@ def best(call, runs):
     return min(took), result
 
 
-def report(name: str, theirs: float, ours: float) -> None:
-    print(f"{name}: scikit-image {theirs:.2f} s, ours {ours:.3f} s, {theirs / ours:.1f} times as fast")
+def report(name: str, theirs: float, ours: float, whose: str = "scikit-image") -> None:
+    print(f"{name}: {whose} {theirs:.2f} s, ours {ours:.3f} s, {theirs / ours:.1f} times as fast")
 
 
 def error(found: torch.Tensor, true: torch.Tensor) -> float:

@@ -93,11 +93,12 @@ def _what_numbers(answers: tuple | Classes | FindingClasses | ImageKind) -> str:
     if not isinstance(answers, ImageKind):
         return _WHAT_NUMBERS[type(answers)]
     low, high = answers.window
+    regions = ", that of air, water and bone in regions drawn in the smoothed reference" if answers.unit == "HU" else ""
     return (
         f"Mean over cases with its 95 % bootstrap interval, over the display window from {low:g} to {high:g} "
         f"{answers.unit}".rstrip()
         + " (its width is the data range of PSNR and SSIM; SSIM slice by slice, windows of 7 pixels); bias is the mean "
-        "of the result minus that of the reference."
+        f"of the result minus that of the reference{regions}."
     )
 
 
