@@ -1,7 +1,6 @@
 """Reconstruction from images or measurements to a bundle that makes them better, on any grid."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,6 +163,14 @@ def test_an_image_is_not_a_measurement(primal_dual, tmp_path, capsys):
         ({"acquisition": {"kind": "none"}}, "acquisition.kind"),
         ({"acquisition": {"kind": "pet"}}, "pet"),
         ({"acquisition": {"kind": "ct", "views": 0}}, "views"),
+        (
+            {
+                "acquisition": {"kind": "mr", "coils": 4, "center_fraction": 0.01},
+                "network": {"name": "varnet", "iterations": 1, "width": 4},
+                "plan": {"patch": [48, 48, 1], "spacing": [2.0, 2.0, 0.0]},
+            },
+            "acquisition.center_fraction",
+        ),
         ({"reconstruction": {"window": [5, 1]}}, "window"),
         ({"loss": {"name": "dice"}}, "dice"),
         ({"network": {"name": "unet"}}, "unet"),
@@ -278,10 +285,9 @@ def test_an_unrolled_network_makes_images_of_k_space(tmp_path):
     measured, truth = predictor.task.given(image, "somebody")
     zero_filled = reconstruct_measurement("zero-filled", measured).values
     worst = root_mean_square(zero_filled - truth.values)
+    # It learned with sensitivities that were estimated from nine lines, as they are here.
+    assert measured.sensitivities is None
     assert root_mean_square(predictor.predict(measured).values - truth.values) < 0.6 * worst
-    # Where the coils' sensitivities are not given they are estimated, here from nine lines.
-    estimated = predictor.predict(replace(measured, sensitivities=None))
-    assert root_mean_square(estimated.values - truth.values) < worst
 
 
 @pytest.mark.parametrize("network", [{"name": "red-cnn", "width": 8}, {"name": "fbpconvnet", "width": 4, "levels": 2}])

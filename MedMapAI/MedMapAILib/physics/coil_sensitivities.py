@@ -114,21 +114,27 @@ def espirit(
     kept = vectors[values > threshold * values[0]].reshape(-1, coils, kernel, kernel)
     # Keeping what fits the stretches is a convolution, in image space one matrix of coils by coils at each pixel; what
     # is seen through the sensitivities stays as it is, so they are its eigenvector of eigenvalue 1.
-    images = _kernel_images(kept, (height, width))
-    gram = torch.einsum("nchw,ndhw->hwcd", images, images.conj()) * (height * width / kernel**2)
-    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = torch.linalg.eigh(_gram(kept, (height, width)) / kernel**2)
     strongest = vectors[..., -1].permute(2, 0, 1)
     strongest = _phase_of_principal_coil(strongest, _low_resolution(k_space, block))
     return strongest * (values[..., -1] > crop)
 
 
-def _kernel_images(kernels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Kernels (N, C, k, k) of k-space as images (N, C, H, W)."""
-    height, width = size
-    side = kernels.shape[-1]
-    top, left = height // 2 - side // 2, width // 2 - side // 2
-    padded = functional.pad(kernels, (left, width - side - left, top, height - side - top))
-    return image_of_k_space(padded)
+def _gram(kernels: Tensor, size: tuple[int, int]) -> Tensor:
+    """(H, W, C, C): at each pixel the inner products, over the kernels (N, C, k, k), of their images of two coils.
+
+    The product of two images is the image of their kernels' correlation, which is small: it is summed over the kernels
+    before there are images.
+    """
+    coils, side = kernels.shape[1:3]
+    spectra = torch.fft.fft2(kernels, s=(2 * side, 2 * side))
+    correlation = torch.fft.ifft2(torch.einsum("ncij,ndij->cdij", spectra, spectra.conj()))
+    steps = torch.arange(1 - side, side, device=kernels.device)
+    gram = correlation[..., steps[:, None] % (2 * side), steps % (2 * side)]
+    for axis, length in ((2, size[0]), (3, size[1])):
+        shape = [*gram.shape[:axis], length, *gram.shape[axis + 1 :]]
+        gram = gram.new_zeros(shape).index_add_(axis, steps % length, gram)
+    return torch.fft.fftshift(torch.fft.ifft2(gram, norm="forward"), (-2, -1)).permute(2, 3, 0, 1)
 
 
 def _low_resolution(k_space: Tensor, block: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from ..measurements.acquisition import acquisition_of
 from ..measurements.measured import CtMeasurement, Measurement
 from ..measurements.settings import name_seed
 from ..physics.attenuation import without_padding
+from ..physics.coil_sensitivities import espirit
 from ..physics.mr_operator import MrOperator
 from ..plan import Plan
 from ..preprocessing import Grid, to_model_grid
@@ -35,7 +36,7 @@ class MeasurementDomain:
 
     plan: patch (columns, rows, 1) is the image that is made, spacing (mm, mm, 0) its pixels. kind.acquisition: how a
     measurement comes about. Inside, CT images are in water units (0 air, 1 water: HU = 1000 (x - 1)), and MR images are
-    divided by their largest value.
+    divided by their largest value. Sensitivities of several coils are estimated, in training as afterwards.
     """
 
     def __init__(self, plan: Plan, kind: ImageKind):
@@ -147,6 +148,12 @@ class MeasurementDomain:
         largest = target.max().clamp(min=1e-12)
         mask = operator.mask.expand(*operator.mask.shape[:-2], *self._size).reshape(1, *self._size)
         sensitivities = operator.sensitivities.reshape(-1, *self._size)
+        if len(sensitivities) > 1:
+            # A scanner's are not known; a network learns with such as it will be given.
+            try:
+                sensitivities = espirit(data, mask[0], crop=0.0)
+            except InputError as error:
+                raise InputError(f"{error} Raise acquisition.center_fraction, or set acquisition.coils to 1.") from None
         return {
             "data": data,
             "mask": mask,
@@ -239,8 +246,7 @@ class MeasurementDomain:
             from ..measurements.measured import MrMeasurement
 
             mask = operator.mask.expand(*operator.mask.shape[:-2], *self._size).reshape(self._size).numpy()
-            sensitivities = operator.sensitivities.reshape(1, -1, *self._size).numpy().repeat(len(data), axis=0)
-            measured = MrMeasurement(data.numpy(), mask, affine, sensitivities, about=drawn.about)
+            measured = MrMeasurement(data.numpy(), mask, affine, about=drawn.about)
         return measured, ImageReference(np.ascontiguousarray(target), affine)
 
     def predict(self, network: Any, measurement: Measurement) -> Reconstruction:
