@@ -190,6 +190,10 @@ class ClassificationTask:
         found = self._metrics(chances, target, None, resamples=1)
         return {"loss": float(loss(logits, torch.from_numpy(target))), "auc": found.get("auc", {"mean": 0.5})["mean"]}
 
+    def picture(self, network: Callable, cases: Sequence[dict], device: torch.device) -> None:
+        """None: the curves tell more."""
+        return None
+
     def conclude(
         self, network: torch.nn.Module, training: Sequence[dict], validation: Sequence[dict], settings: dict
     ) -> dict:

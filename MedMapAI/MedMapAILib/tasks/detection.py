@@ -158,6 +158,10 @@ class DetectionTask:
         scores = [froc(each, resamples=1)["score"] for each in scans if any(len(scan.truth) for scan in each)]
         return {"froc": float(np.mean(scores)) if scores else 0.0}
 
+    def picture(self, network: Callable, cases: Sequence[dict], device: torch.device) -> None:
+        """None: the curves tell more."""
+        return None
+
     def conclude(self, network: Any, training: Sequence[dict], validation: Sequence[dict], settings: dict) -> dict:
         """Nothing from patches; see ``calibrate``."""
         return {}

@@ -148,6 +148,10 @@ class SegmentationTask:
                 scores.append(float(2 * (found & true).sum() / size))
         return {"loss": float(loss(logits, label)), "dice": float(np.mean(scores)) if scores else 1.0}
 
+    def picture(self, network: Callable, cases: Sequence[dict], device: torch.device) -> None:
+        """None: the curves tell more."""
+        return None
+
     def conclude(self, network: Any, training: Sequence[dict], validation: Sequence[dict], settings: dict) -> dict:
         """Nothing: the weights say it all."""
         return {}

@@ -296,14 +296,11 @@ class Trainer:
 
     def _picture(self, epoch: int) -> Path | None:
         """A file that shows what the network can do now, of a task that has something to show."""
-        show = getattr(self._task, "picture", None)
-        if show is None:
-            return None
         cases = self._validation if len(self._validation) else self._cases
         # What is drawn for the picture must not change what the training draws next, resumed or not.
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(int(self._settings["seed"]))
-            pixels = show(self._image_network(self._average), cases, self._device)
+            pixels = self._task.picture(self._image_network(self._average), cases, self._device)
         if pixels is None:
             return None
         path = self._output / "samples" / f"epoch-{epoch:04d}.png"
