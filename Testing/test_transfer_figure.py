@@ -38,7 +38,8 @@ def runs():
     for fraction in (0.05, 1.0):
         for seed in range(3):
             right, one_wrong = [0.1, 0.2, 0.8, 0.9], [0.1, 0.6, 0.5, 0.9]
-            found.append(made_up("transfer", fraction, seed, 1.0, right))
+            found.append(made_up("masks", fraction, seed, 1.0, right))
+            found.append(made_up("sizes", fraction, seed, 1.0, right))
             before = (0.75, one_wrong) if fraction < 1 else (1.0, right)
             found.append(made_up("scratch", fraction, seed, *before))
     return found[::-1]
@@ -54,15 +55,16 @@ def test_summary_pairs_the_runs_of_a_seed(runs):
     few, all_of_them = summarize(runs)
     assert (few["fraction"], few["patients"], few["nodules"]) == (0.05, 5, [10, 11, 12])
     assert few["scratch"]["auc"] == [0.75] * 3
-    assert few["difference"] == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25})
-    assert all_of_them["difference"]["mean"] == 0
-    # The same networks before and after: no draw of patients makes a difference.
-    assert all_of_them["difference_over_patients"] == {"low": 0.0, "high": 0.0}
+    for arm in ("masks", "sizes"):
+        assert few[arm]["difference"] == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25})
+        assert all_of_them[arm]["difference"]["mean"] == 0
+        # The same networks before and after: no draw of patients makes a difference.
+        assert all_of_them[arm]["difference_over_patients"] == {"low": 0.0, "high": 0.0}
 
 
 def test_interval_over_patients_holds_draws_with_and_without_the_pair_that_was_wrong():
     wrong = made_up("scratch", 0.05, 0, 0.75, [0.1, 0.6, 0.5, 0.9])
-    right = made_up("transfer", 0.05, 0, 1.0, [0.1, 0.2, 0.8, 0.9])
+    right = made_up("masks", 0.05, 0, 1.0, [0.1, 0.2, 0.8, 0.9])
     # A draw of the two nodules of that pair alone (several times each) has a difference of 1, one without them of 0.
     assert patient_interval([(wrong, right)]) == {"low": 0.0, "high": 1.0}
 
@@ -92,7 +94,10 @@ def test_patients_are_in_one_part_and_smaller_fractions_lie_in_larger_ones():
 
 
 def test_rows_leave_out_what_is_not_to_be_learned():
-    nodules = [{"name": f"n{k}", "patient": f"p{k}", "rating": k} for k in (1, 3, 4, 5)]
+    mask = np.ones((10, 10), dtype=bool)
+    nodules = [
+        {"name": f"n{k}", "patient": f"p{k}", "rating": k, "mask": mask, "spacing": 0.2 * k} for k in (1, 3, 4, 5)
+    ]
     rows = benchmark.class_rows(nodules, test={"p4", "p3"}, training={"p1"})
     assert [(r["patient"], r["class"], r["split"]) for r in rows] == [
         ("p1", "benign", "train"),
@@ -100,3 +105,6 @@ def test_rows_leave_out_what_is_not_to_be_learned():
     ]
     masks = benchmark.source_rows(nodules, test={"p4", "p5"}, most=1)
     assert [(r["patient"], r["split"]) for r in masks] == [("p1", "train"), ("p3", "train"), ("p4", "test")]
+    # The circle of 100 pixels of 0.2 mm has a diameter of 2.26 mm, that of 0.6 mm one of 6.77.
+    assert [benchmark.diameter(one) for one in nodules[:2]] == pytest.approx([2.257, 6.770], abs=1e-3)
+    assert [r["class"] for r in masks] == ["size0", "size1", "size2"]

@@ -218,12 +218,12 @@ class ReadingPanel:
             folder = Path(self.ui.studyEdit.text.strip())
             reader = check_reader_code(self.ui.readerEdit.text)
             check_images_there(folder, self._key)
-            if not self._sceneTellsNothing():
-                return
             session = ReadingSession(folder, reader, key=self._key)
             if session.finished:
                 text = _("{reader} has finished this study; its scores stay as they are.")
                 raise InputError(text.format(reader=reader))
+            if not self._sceneTellsNothing():
+                return
             self._start(folder, session)
 
     def _sceneTellsNothing(self) -> bool:

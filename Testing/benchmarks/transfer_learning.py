@@ -1,15 +1,16 @@
-"""Does a classifier learn more from few labels when it starts from a model that segments?
+"""Does a classifier learn more from few labels when it starts from what another model has learned?
 
 Data: LIDC-IDRI slices around lung nodules (CT, HU) of 699 patients. Nodules rated malignant (4, 5) against benign
-(1, 2); 3 is left out. 30 % of the patients are the test part, drawn once. The source is a small U-Net that learns the
-nodules' masks of the other patients; it is not shown their ratings. The classifier is that U-Net's encoder with a new
-head, from the source's weights or from random ones, all else equal, with 5, 20 and 100 % of the training patients whose
-nodules are rated; five seeds each, which draw these patients too. All is trained and scored by ``training.run.train``,
-as ``medmapai train`` does.
+(1, 2); 3 is left out. 30 % of the patients are the test part, drawn once. There are two sources, which learn from the
+nodules' masks of all other patients and are not shown a rating: a small U-Net that segments, and its encoder as a
+classifier that tells four sizes (the diameter of a circle of the mask's area). The classifier is that encoder with a
+new head, from a source's weights or from random ones, all else equal, with 5, 20 and 100 % of the training patients
+whose nodules are rated; five seeds each, which draw these patients too. All is trained and scored by
+``training.run.train``, as ``medmapai train`` does.
 
 Each mean over seeds has a 95 % t interval: other patients to learn from, other random numbers, the same test part. So
-has the difference, seed by seed; its mean has a bootstrap interval over the test patients too, of the same networks.
-There is one source, so no interval tells how much another would change.
+has the difference to learning from scratch, seed by seed; its mean has a bootstrap interval over the test patients
+too, of the same networks. There is one model of each source, so no interval tells how much another would change.
 
 python Testing/benchmarks/transfer_learning.py [--work FOLDER] [--quick] [--tune]
 
@@ -50,7 +51,9 @@ _TEST = 0.3
 _FRACTIONS = (0.05, 0.2, 1.0)
 _SEEDS = 5
 #: Arm → what it is called.
-ARMS = {"scratch": "from scratch", "transfer": "fine-tuned"}
+ARMS = {"scratch": "from scratch", "masks": "from a model that segments", "sizes": "from one that tells sizes"}
+#: Diameters between the sizes that are told apart, mm.
+_SIZES = (6.0, 9.0, 15.0)
 
 _ENCODER = {"filters": [8, 16, 32, 64]}
 #: 33.6 mm, which every slice has.
@@ -64,7 +67,7 @@ _AUGMENTATION = {
     **dict.fromkeys(("noise", "blur", "brightness", "contrast", "gamma", "bias_field"), 0.0),
 }
 _TRAINING = {"device": "cpu", "precision": "fp32", "checkpoint_minutes": 60.0, "ema_decay": 0.99}
-_SOURCE: dict[str, dict[str, Any]] = {
+_MASKS: dict[str, dict[str, Any]] = {
     "task": {"name": "segmentation"},
     "split": {"validation": 0.0},
     "plan": _SEEN,
@@ -88,6 +91,11 @@ _CLASSIFIER: dict[str, dict[str, Any]] = {
     "schedule": {"warmup_epochs": 2},
     "training": _TRAINING | {"epochs": 16, "iterations_per_epoch": 25},
     "augmentation": _AUGMENTATION,
+}
+#: The same classifier and settings, for longer: there are more labels.
+_TELLS_SIZES = _CLASSIFIER | {
+    "dataset": {"classes": [f"size{number}" for number in range(len(_SIZES) + 1)], "target": "ordinal"},
+    "training": _TRAINING | {"epochs": 24, "iterations_per_epoch": 50},
 }
 
 
@@ -151,14 +159,20 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
     return path
 
 
+def diameter(one: Mapping[str, Any]) -> float:
+    """Of a circle that has the area inside the reader's contour, mm."""
+    return 2 * float(np.sqrt(one["mask"].sum() / np.pi)) * one["spacing"]
+
+
 def source_rows(nodules: Sequence[dict], test: set[str], most: int = 100) -> list[dict[str, str]]:
-    """Masks of all nodules but the test patients'; ``most`` of theirs, to say how well the source segments."""
+    """Masks and sizes of all nodules but the test patients'; ``most`` of theirs, to say how well a source learned."""
     rows = [
         {
             "name": one["name"],
             "patient": one["patient"],
             "image": f"image/{one['name']}.nii",
             "label": f"mask/{one['name']}.nii",
+            "class": f"size{int(np.searchsorted(_SIZES, diameter(one)))}",
             "split": "test" if one["patient"] in test else "train",
         }
         for one in nodules
@@ -214,14 +228,22 @@ def run_all(nodules: Sequence[dict], work: Path, settings: dict[str, Any], say: 
         if one["patient"] not in test and one["rating"] != 3:
             ratings[one["patient"]].append(one["rating"])
     write_images(nodules, work)
-    table = write_table(source_rows(nodules, test), work / "source.csv")
-    source = train_once(settings["source"], table, work / "source")
-    dice = source["summary"]["dice"]["mean"]
-    say(f"source: Dice {dice:.3f} on test patients, {source['cpu_seconds']:.0f} s of one core")
-    # The classifier must see images as the source did.
-    normalization = json.loads((work / "source" / "plan.json").read_text())["normalization"]
+    rows = source_rows(nodules, test)
+    kept = {"masks": "label", "sizes": "class"}
+    sources, spent, runs = {}, 0.0, []
+    for arm, column in kept.items():
+        others = set(kept.values()) - {column}
+        table = write_table([{k: v for k, v in r.items() if k not in others} for r in rows], work / f"{arm}.csv")
+        config = copy.deepcopy(settings[arm])
+        if arm != "masks":
+            config["plan"]["normalization"] = normalization_of(work)
+        found = train_once(config, table, work / f"source-{arm}")
+        metric = {"masks": "dice", "sizes": "accuracy"}[arm]
+        sources[arm] = {metric: found["summary"][metric]["mean"]}
+        spent += found["cpu_seconds"]
+        say(f"source of {arm}: {sources[arm]} on test patients, {found['cpu_seconds']:.0f} s of one core")
+    normalization = normalization_of(work)
     patient_of = {one["name"]: one["patient"] for one in nodules}
-    spent, runs = source["cpu_seconds"], []
     for seed in range(settings["seeds"]):
         for fraction in settings["fractions"]:
             patients = labelled_patients(ratings, fraction, seed)
@@ -231,8 +253,8 @@ def run_all(nodules: Sequence[dict], work: Path, settings: dict[str, Any], say: 
                 config = copy.deepcopy(settings["classifier"])
                 config["plan"]["normalization"] = normalization
                 config["training"]["seed"] = seed
-                if arm == "transfer":
-                    config["transfer"] = settings["transfer"] | {"weights": str(work / "source" / "bundle")}
+                if arm in sources:
+                    config["transfer"] = {"weights": str(work / f"source-{arm}" / "bundle")}
                 found = train_once(config, table, work / f"{arm}-{fraction:g}-{seed}")
                 spent += found["cpu_seconds"]
                 cases = sorted(found["cases"], key=lambda row: row["case"])
@@ -253,14 +275,19 @@ def run_all(nodules: Sequence[dict], work: Path, settings: dict[str, Any], say: 
                     f"{arm:9}{100 * fraction:4.0f} % ({len(patients)} patients, {runs[-1]['nodules']} nodules), seed "
                     f"{seed}: AUC {runs[-1]['auc']:.3f}, loss {found['loss']:.3f}, {found['cpu_seconds']:.0f} s"
                 )
-    return {"runs": runs, "source_dice": dice, "cpu_minutes": spent / 60, "size_auc": size_alone(nodules, test)}
+    return {"runs": runs, "sources": sources, "cpu_minutes": spent / 60, "size_auc": size_alone(nodules, test)}
+
+
+def normalization_of(work: Path) -> dict[str, Any]:
+    """That of the source that segments: all others must see images as it did."""
+    return json.loads((work / "source-masks" / "plan.json").read_text())["normalization"]
 
 
 def size_alone(nodules: Sequence[dict], test: set[str]) -> float:
     """AUC on the test part of the area inside the reader's contour: how far size alone goes."""
     some = [one for one in nodules if one["patient"] in test and one["rating"] != 3]
-    area = np.array([one["mask"].sum() * one["spacing"] ** 2 for one in some])
-    return float(Ranking(area, np.array([one["rating"] > 3 for one in some])).scores(np.ones((1, len(some))))[0][0])
+    size = np.array([diameter(one) for one in some])
+    return float(Ranking(size, np.array([one["rating"] > 3 for one in some])).scores(np.ones((1, len(some))))[0][0])
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -293,37 +320,38 @@ def summarize(runs: Sequence[dict]) -> list[dict[str, Any]]:
             arm: sorted((r for r in runs if (r["fraction"], r["arm"]) == (fraction, arm)), key=lambda r: r["seed"])
             for arm in ARMS
         }
-        pairs = list(zip(*arms.values(), strict=True))
-        rows.append(
-            {
-                "fraction": fraction,
-                "patients": pairs[0][0]["patients"],
-                "nodules": [run["nodules"] for run in arms["scratch"]],
-                **{
-                    arm: {"auc": [round(run["auc"], 4) for run in some]} | t_interval([run["auc"] for run in some])
-                    for arm, some in arms.items()
-                },
-                "difference": t_interval([after["auc"] - before["auc"] for before, after in pairs]),
-                "difference_over_patients": patient_interval(pairs),
-            }
-        )
+        row: dict[str, Any] = {
+            "fraction": fraction,
+            "patients": arms["scratch"][0]["patients"],
+            "nodules": [run["nodules"] for run in arms["scratch"]],
+        }
+        for arm, some in arms.items():
+            row[arm] = {"auc": [round(run["auc"], 4) for run in some]} | t_interval([run["auc"] for run in some])
+            if arm != "scratch":
+                pairs = list(zip(arms["scratch"], some, strict=True))
+                row[arm]["difference"] = t_interval([after["auc"] - before["auc"] for before, after in pairs])
+                row[arm]["difference_over_patients"] = patient_interval(pairs)
+        rows.append(row)
     return rows
 
 
 def table_of(rows: Sequence[dict]) -> str:
     """As Markdown."""
+    others = [arm for arm in ARMS if arm != "scratch"]
+    heads = [f"{ARMS[arm]} | difference, over seeds | over test patients" for arm in others]
     lines = [
-        "| labels | patients | nodules | from scratch | fine-tuned | difference, over seeds | over test patients |",
-        "|---|---|---|---|---|---|---|",
+        f"| labels | patients | nodules | {ARMS['scratch']} | {' | '.join(heads)} |",
+        "|" + "---|" * (4 + 3 * len(others)),
     ]
     for row in rows:
-        scratch, transfer = (f"{row[arm]['mean']:.3f} ({_between(row[arm])})" for arm in ARMS)
-        difference = row["difference"]
-        lines.append(
-            f"| {100 * row['fraction']:g} % | {row['patients']} | {np.mean(row['nodules']):.0f} | {scratch} "
-            f"| {transfer} | {difference['mean']:+.3f} ({_between(difference, '+')}) "
-            f"| ({_between(row['difference_over_patients'], '+')}) |"
-        )
+        cells = [f"{100 * row['fraction']:g} %", str(row["patients"]), f"{np.mean(row['nodules']):.0f}"]
+        cells.append(f"{row['scratch']['mean']:.3f} ({_between(row['scratch'])})")
+        for arm in others:
+            difference = row[arm]["difference"]
+            cells.append(f"{row[arm]['mean']:.3f} ({_between(row[arm])})")
+            cells.append(f"{difference['mean']:+.3f} ({_between(difference, '+')})")
+            cells.append(f"({_between(row[arm]['difference_over_patients'], '+')})")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines[:2], *(line.replace("-", "−") for line in lines[2:])])
 
 
@@ -340,7 +368,9 @@ def draw(rows: Sequence[dict], path: Path) -> None:
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     places = np.arange(len(rows))
-    for (arm, name), color, marker, shift in zip(ARMS.items(), COLORS, "os", (-0.06, 0.06), strict=False):
+    looks = {"scratch": ("o", -0.1), "masks": ("s", 0.0), "sizes": ("D", 0.1)}
+    for (arm, name), color in zip(ARMS.items(), COLORS, strict=False):
+        marker, shift = looks[arm]
         mean, low, high = (np.array([row[arm][key] for row in rows]) for key in ("mean", "low", "high"))
         above.errorbar(
             places + shift,
@@ -354,23 +384,24 @@ def draw(rows: Sequence[dict], path: Path) -> None:
         )
         seeds = [(place, auc) for place, row in zip(places, rows, strict=True) for auc in row[arm]["auc"]]
         above.scatter(
-            *(np.array(seeds).T + [[3 * shift], [0]]), s=14, marker=marker, facecolors="none", edgecolors=color
+            *(np.array(seeds).T + [[shift + 0.04], [0]]), s=14, marker=marker, facecolors="none", edgecolors=color
         )
     above.set_ylabel("AUC on the test patients")
     above.legend(loc="lower right", frameon=False, title="mean and 95 % t interval; open: each seed", title_fontsize=9)
     above.set_title("Is a lung nodule rated malignant or benign? (LIDC-IDRI slices)", fontsize=11)
-    mean = np.array([row["difference"]["mean"] for row in rows])
     below.axhline(0, color="0.5", linewidth=0.8)
-    looks = (
-        (-0.06, "difference", "D", COLORS[2], "over seeds (t interval)"),
-        (0.06, "difference_over_patients", "v", COLORS[6], "over test patients (bootstrap)"),
-    )
-    for shift, key, marker, color, name in looks:
-        low, high = (np.array([row[key][end] for row in rows]) for end in ("low", "high"))
-        below.errorbar(places + shift, (low + high) / 2, (high - low) / 2, linestyle="", color=color, capsize=4)
-        below.plot(places + shift, mean, linestyle="", marker=marker, markersize=5, color=color, label=name)
+    intervals = (("difference", "-", 0.0), ("difference_over_patients", ":", 0.06))
+    for arm, color in list(zip(ARMS, COLORS, strict=False))[1:]:
+        marker, shift = looks[arm]
+        mean = np.array([row[arm]["difference"]["mean"] for row in rows])
+        for key, style, further in intervals:
+            low, high = (np.array([row[arm][key][end] for row in rows]) for end in ("low", "high"))
+            at = places + 2 * shift - 0.1 + further
+            bars = below.errorbar(at, (low + high) / 2, (high - low) / 2, linestyle="", color=color, capsize=4)
+            bars[2][0].set_linestyle(style)
+            below.plot(at, mean, linestyle="", marker=marker, markersize=5, color=color)
     below.set_ylabel("Difference in AUC")
-    below.legend(loc="upper right", frameon=False, fontsize=8)
+    below.set_title("solid: t interval over seeds; dotted: bootstrap over test patients", fontsize=8)
     said = (
         "{:g} %\n{} patients\n{:.0f} nodules".format(100 * r["fraction"], r["patients"], np.mean(r["nodules"]))
         for r in rows
@@ -388,16 +419,16 @@ def draw(rows: Sequence[dict], path: Path) -> None:
 def settings_for(options: argparse.Namespace) -> dict[str, Any]:
     """All that decides about the numbers."""
     settings: dict[str, Any] = {
-        "source": copy.deepcopy(_SOURCE),
+        "masks": copy.deepcopy(_MASKS),
+        "sizes": copy.deepcopy(_TELLS_SIZES),
         "classifier": copy.deepcopy(_CLASSIFIER),
-        "transfer": {},
         "fractions": list(_FRACTIONS),
         "seeds": _SEEDS,
         "part": "tune" if options.tune else "quick" if options.quick else "test",
     }
     if options.quick:
         settings |= {"fractions": [0.2, 1.0], "seeds": 2}
-        for part in ("source", "classifier"):
+        for part in ("masks", "sizes", "classifier"):
             settings[part]["training"] |= {"epochs": 2, "iterations_per_epoch": 5}
     return settings
 
@@ -433,7 +464,7 @@ def run(settings: dict[str, Any], work: Path, output: Path) -> None:
             "nodules": len(last["true"]),
             "malignant": int(last["true"].sum()),
         },
-        "source_dice": found["source_dice"],
+        "sources": found["sources"],
         "auc_of_size_alone": found["size_auc"],
         "cpu_minutes": found["cpu_minutes"],
         "intervals": "95 %: Student's t over seeds; difference_over_patients: bootstrap, 2,000 draws of test patients",

@@ -70,19 +70,23 @@ class MeasurementPredictor:
         began = time.monotonic()
 
         def slices(measured: Measurement) -> np.ndarray:
-            made = []
-            one = _ct_slices if isinstance(measured, CtMeasurement) else _mr_slices
+            is_mr = isinstance(measured, MrMeasurement)
             count = measured.shape[2]
+            # Of an empty slice there is nothing to compute.
+            filled = measured.filled() if is_mr and len(measured.filled()) else np.arange(count)
+            one = _mr_slices if is_mr else _ct_slices
+            made = []
             with torch.inference_mode():
-                for number, (data, *physics) in enumerate(one(measured, self._device)):
+                for number, (data, *physics) in enumerate(one(measured, self._device, filled)):
                     if cancelled is not None and cancelled():
                         raise Cancelled
                     output = self._network(data, *physics)
                     made.append((output.abs() if output.is_complex() else output)[0, 0].float().cpu().numpy())
                     if progress is not None:
-                        progress((number + 1) / count, f"slice {number + 1} of {count}")
-            images = np.stack(made)
-            return measured.cropped(images) if isinstance(measured, MrMeasurement) else images
+                        progress((number + 1) / len(filled), f"slice {number + 1} of {len(filled)}")
+            images = np.zeros((count, *made[0].shape), dtype=np.float32)
+            images[filled] = made
+            return measured.cropped(images) if is_mr else images
 
         result = self.task.predict(slices, measurement)
         self.seconds = time.monotonic() - began
@@ -90,14 +94,14 @@ class MeasurementPredictor:
         return replace(result, method=self.bundle.info.name, notes=notes)
 
 
-def _ct_slices(measured: CtMeasurement, device: torch.device):
+def _ct_slices(measured: CtMeasurement, device: torch.device, slices: np.ndarray):
     scan = ct_methods.Scan(measured, device)
-    for number in range(len(measured.line_integrals)):
+    for number in slices.tolist():
         yield scan.sinogram(number, number + 1), scan.projector, measured.water_per_mm
 
 
-def _mr_slices(measured: MrMeasurement, device: torch.device):
+def _mr_slices(measured: MrMeasurement, device: torch.device, slices: np.ndarray):
     scan = mr_methods.Scan(measured, device)
-    for number in range(len(measured.k_space)):
+    for number in slices.tolist():
         # Sensitivities in the air, too: a network has learned with such, and knows by itself where there is nothing.
         yield scan.k_space(number, number + 1), scan.operator(number, number + 1, "espirit", crop=0.0)

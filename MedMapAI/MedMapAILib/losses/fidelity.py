@@ -52,9 +52,9 @@ class ReconstructionLoss(nn.Module):
 class Fidelity(ReconstructionLoss):
     """A loss of output and target alone. name: one of ``FIDELITIES``."""
 
-    def __init__(self, name: str, spatial_dims: int, data_range: float, **options: Any) -> None:
+    def __init__(self, name: str, spatial_dims: int, data_range: float, low: float = 0.0, **options: Any) -> None:
         super().__init__()
-        self.measure = fidelity(name, spatial_dims, data_range, **options)
+        self.measure = fidelity(name, spatial_dims, data_range, low, **options)
 
     def forward(self, output: Tensor, target: Tensor, condition: Tensor | None = None) -> Tensor:
         with precise(output):
@@ -99,35 +99,45 @@ class Similarity(nn.Module):
     SSIM in Gaussian windows of ``window`` pixels a side, or the largest odd number that the images have. After Zhao and
     others, "Loss functions for image restoration with neural networks", IEEE Transactions on Computational Imaging
     3(1), 2017, https://arxiv.org/abs/1511.08861, who take 0.84 and several scales: SSIM alone leaves the level of flat
-    regions nearly free.
+    regions nearly free. low: the value that is black, which SSIM counts from.
     """
 
-    def __init__(self, spatial_dims: int, data_range: float, weight: float, window: int) -> None:
+    def __init__(self, spatial_dims: int, data_range: float, low: float, weight: float, window: int) -> None:
         super().__init__()
         self.spatial_dims, self.data_range, self.weight, self.window = spatial_dims, data_range, weight, window
+        self.low = low
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         output, target = output.float(), target.float()
         side = min(self.window, *output.shape[2:])
         similar = SSIMLoss(self.spatial_dims, data_range=self.data_range, win_size=side - (side % 2 == 0))
         absolute = functional.l1_loss(output, target) / self.data_range
-        return self.weight * similar(output, target) + (1 - self.weight) * absolute
+        return self.weight * similar(output - self.low, target - self.low) + (1 - self.weight) * absolute
 
 
 FIDELITIES = ("mse", "l1", "charbonnier", "ssim")
 
 
 def fidelity(
-    name: str, spatial_dims: int, data_range: float, *, epsilon: float = 1e-3, weight: float = 0.84, window: int = 11
+    name: str,
+    spatial_dims: int,
+    data_range: float,
+    low: float = 0.0,
+    *,
+    epsilon: float = 1e-3,
+    weight: float = 0.84,
+    window: int = 11,
 ) -> nn.Module:
-    """One of ``FIDELITIES``. epsilon: of "charbonnier", a part of the data range; weight, window: of "ssim"."""
+    """One of ``FIDELITIES``. low: the value that is black.
+
+    epsilon: of "charbonnier", a part of the data range; weight, window: of "ssim"."""
     if name == "mse":
         return MeanSquared()
     if name == "l1":
         return MeanAbsolute()
     if name == "charbonnier":
         return Charbonnier(epsilon * data_range)
-    return Similarity(spatial_dims, data_range, weight, window)
+    return Similarity(spatial_dims, data_range, low, weight, window)
 
 
 def precise(values: Tensor) -> torch.autocast:

@@ -89,7 +89,7 @@ def build_reconstruction_loss(
     if not (isinstance(data_range, (int, float)) and math.isfinite(data_range) and data_range > 0):
         raise InputError(f"The data range of a loss is {data_range!r}; give a number above 0.")
     if name in FIDELITIES:
-        return Fidelity(name, spatial_dims, data_range, **options)
+        return Fidelity(name, spatial_dims, data_range, float(low), **options)
     if name == "noise2void":
         return BlindSpots(spatial_dims, **options)
     kind = ConditionalGan if name == "conditional-gan" else WassersteinGan

@@ -19,6 +19,7 @@ from ..physics.center_of_rotation import center_of_rotation
 from ..physics.counts import check_counts
 from ..physics.ct_geometry import Geometry, ParallelBeam
 from ..physics.flat_field import flat_field_corrected
+from .described import decision_of, length_of
 from .hdf5 import dataset, open_hdf5, text_of, times
 from .measured import CtMeasurement
 from .raw_sinogram import complete_geometry, ct_affine, finished_sinogram, geometry_numbers, note_angles
@@ -77,9 +78,11 @@ def read_data_exchange(
             notes.append("The file has no dark field (exchange/data_dark); zero was taken for it.")
             fields["dark"] = np.zeros((1, chosen.stop - chosen.start, data.shape[2]), np.float32)
         raw = data[:, chosen]
-        if not {"angles_rad", "angles_deg"} & set(numbers):
+        given = bool({"angles_rad", "angles_deg"} & set(numbers))
+        if not given:
             numbers["angles_rad"] = _angles(file, path, notes)
-        numbers.setdefault("detector_spacing_mm", _spacing(file, notes))
+        if "detector_spacing_mm" not in numbers:
+            numbers["detector_spacing_mm"] = _spacing(file, notes)
     views = len(numbers.get("angles_rad", numbers.get("angles_deg", ())))
     if views != raw.shape[0]:
         raise InputError(
@@ -88,13 +91,20 @@ def read_data_exchange(
     lines = _corrected(raw, fields, path, notes)
     searching = "detector_offset_mm" not in numbers and numbers.get("beam", "parallel") == "parallel"
     geometry = complete_geometry(
-        numbers, lines.shape[-1], where=str(path), notes=notes, pixel_mm=pixel_mm, image_size=image_size
+        numbers,
+        lines.shape[-1],
+        where=str(path),
+        notes=notes,
+        pixel_mm=pixel_mm,
+        image_size=image_size,
+        check_angles=given,
     )
     if searching:
         geometry = _centered(lines, geometry, notes)
-    spacing = float((description or {}).get("slice_spacing_mm", geometry.detector_spacing_mm))
+    said = description or {}
+    spacing = length_of(said, "slice_spacing_mm", geometry.detector_spacing_mm, str(path))
     about = {"source": _KIND, "center_of_rotation_detector": _center(geometry), "detector_rows": _span(chosen)}
-    hounsfield = bool((description or {}).get("hounsfield", False)) if hounsfield is None else hounsfield
+    hounsfield = decision_of(said, "hounsfield", False, str(path)) if hounsfield is None else hounsfield
     affine = ct_affine(geometry, count, spacing)
     affine[:3, 3] += affine[:3, 2] * chosen.start
     return CtMeasurement(lines, geometry, affine, hounsfield=hounsfield, about=about, notes=tuple(notes))

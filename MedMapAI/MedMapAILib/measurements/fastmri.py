@@ -46,7 +46,8 @@ def read_fastmri(path: Path, *, slices: tuple[int, int] | None = None) -> MrMeas
                 f"{path}: kspace has the axes {times(data.shape)}; the layout has slice, coil, row, column, or without "
                 "coil."
             )
-        chosen = slice(*_slices(len(data), slices, path))
+        count = len(data)
+        chosen = slice(*_slices(count, slices, path))
         values = complex_array(data[chosen], f"{path}, kspace,")
         mask = np.asarray(file["mask"][...]).astype(bool) if "mask" in file else None
         header = _header(file, path, notes)
@@ -64,7 +65,7 @@ def read_fastmri(path: Path, *, slices: tuple[int, int] | None = None) -> MrMeas
     size = values.shape[-2:]
     wanted = target[-2:] if target else (header.recon[:2] if header else size)
     crop = crop_of([min(a, b) for a, b in zip(wanted, size, strict=True)], size)
-    affine = _affine(header, crop or size, len(values))
+    affine = _affine(header, crop or size, count, slices)
     return MrMeasurement(values, sampled(values), affine, None, crop, about=about, notes=tuple(notes))
 
 
@@ -74,10 +75,11 @@ def fastmri_reference(path: Path, *, slices: tuple[int, int] | None = None) -> I
         name = next((name for name in _TARGETS if name in file), None)
         if name is None:
             return None
-        chosen = slice(*_slices(len(file[name]), slices, path))
+        count = len(file[name])
+        chosen = slice(*_slices(count, slices, path))
         values = np.asarray(file[name][chosen], dtype=np.float32)
         header = _header(file, path, [])
-    return ImageReference(values.transpose(2, 1, 0), _affine(header, values.shape[-2:], len(values)))
+    return ImageReference(values.transpose(2, 1, 0), _affine(header, values.shape[-2:], count, slices))
 
 
 def _slices(count: int, slices: tuple[int, int] | None, path: Path) -> tuple[int, int]:
@@ -98,9 +100,11 @@ def _header(file: h5py.File, path: Path, notes: list[str]) -> MrHeader | None:
     return read_header(text_of(file["ismrmrd_header"][()]), str(path))
 
 
-def _affine(header: MrHeader | None, size: tuple[int, int], count: int) -> np.ndarray:
-    """Of an image (rows, columns) of so many slices; the file does not say where in the patient it is."""
+def _affine(header: MrHeader | None, size: tuple[int, int], count: int, slices: tuple[int, int] | None) -> np.ndarray:
+    """Of some slices of an image (rows, columns) of so many; the file does not say where in the patient it is."""
     x, y, _ = header.pixel_mm if header else (1.0, 1.0, 1.0)
     # Of 2D scans the header knows the thickness, not the distance of slices.
     thickness = header.encoded_mm[2] / header.encoded[2] if header else 1.0
-    return centered_affine((size[1], size[0], count), (y, x, thickness))
+    affine = centered_affine((size[1], size[0], count), (y, x, thickness))
+    affine[:3, 3] += affine[:3, 2] * (slices[0] if slices else 0)
+    return affine

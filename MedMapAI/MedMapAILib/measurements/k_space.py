@@ -13,8 +13,8 @@ import torch
 
 from ..errors import InputError
 from ..files import write_atomically
-from ..image import check_affine
 from ..physics.mr_operator import axis_order_problem, check_k_space
+from .described import about_of, affine_in, notes_of
 from .grid import centered_affine
 from .hdf5 import times
 from .measured import MrMeasurement
@@ -23,14 +23,16 @@ from .raw_sinogram import beside, read_description
 #: What a description of a k-space may say.
 _KEYS = ("kind", "axes", "center", "spacing_mm", "affine", "crop", "about", "notes")
 _AXES = ("slice", "coil", "row", "column")
+_CENTERS = ("middle", "corner", "numpy")
 
 
 def read_k_space(path: Path, description: Path | Mapping[str, Any] | None = None) -> MrMeasurement:
     """A .npy file of complex numbers: (slice, coil, row, column), (coil, row, column) or (row, column).
 
     Samples that are zero in all coils were not taken. A JSON file beside it, or ``description``, may say "axes" (their
-    order, such as ["row", "column", "coil"]), "center": "corner" (where the transform was not shifted), "spacing_mm"
-    (of columns, rows, slices), "affine" (4×4, column, row, slice → RAS mm) and "crop" (rows and columns of the middle
+    order, such as ["row", "column", "coil"]), "center": "corner" (the sample of frequency 0 is the first) or "numpy"
+    (as numpy.fft.fft2 gives it: the image begins with its first pixel, too), "spacing_mm" (of columns, rows, slices),
+    "affine" (4×4, column, row, slice → RAS mm) and "crop" (rows and columns of the middle
     that are wanted). Sensitivities that ``write_k_space`` wrote are read, too. Raises InputError.
     """
     values = _load(path)
@@ -38,19 +40,27 @@ def read_k_space(path: Path, description: Path | Mapping[str, Any] | None = None
     unknown = sorted(set(said) - set(_KEYS))
     if unknown:
         raise InputError(f"A description of a k-space has no {', '.join(unknown)}; it has {', '.join(_KEYS)}.")
-    notes = [str(note) for note in said.get("notes", [])]
+    notes = notes_of(said, str(path))
     values = ordered(values, said.get("axes"), str(path))
-    if said.get("center", "middle") == "corner":
+    center = said.get("center", "middle")
+    if center not in _CENTERS:
+        raise InputError(f"The description of {path} says center: {center!r}; there are {', '.join(_CENTERS)}.")
+    if center != "middle":
         values = np.fft.fftshift(values, axes=(-2, -1))
+    if center == "numpy":
+        values = values * _from_corner(values.shape[-2:])
     check_samples(values, str(path))
     crop = crop_of(said.get("crop"), values.shape[-2:])
     rows, columns = crop or values.shape[-2:]
     if "affine" in said:
-        affine = check_affine(np.asarray(said["affine"], dtype=float), f"The description of {path}")
+        affine = affine_in(said, str(path))
     else:
         if "spacing_mm" not in said:
             notes.append("Nothing says how large a pixel is or where it lies; 1 mm around the origin was taken.")
-        affine = centered_affine((columns, rows, len(values)), said.get("spacing_mm", (1.0, 1.0, 1.0)))
+        spacing = said.get("spacing_mm", (1.0, 1.0, 1.0))
+        if not isinstance(spacing, (list, tuple)) or not all(isinstance(mm, (int, float)) for mm in spacing):
+            raise InputError(f"The description of {path} says spacing_mm: {spacing!r}; it must be three lengths.")
+        affine = centered_affine((columns, rows, len(values)), spacing)
     sensitivities = None
     if (stored := sensitivities_path(path)).is_file():
         sensitivities = _load(stored)
@@ -65,7 +75,7 @@ def read_k_space(path: Path, description: Path | Mapping[str, Any] | None = None
         affine,
         sensitivities,
         crop,
-        about=dict(said.get("about", {})),
+        about=about_of(said, str(path)),
         notes=tuple(notes),
     )
 
@@ -73,10 +83,19 @@ def read_k_space(path: Path, description: Path | Mapping[str, Any] | None = None
 def write_k_space(measurement: MrMeasurement, path: Path) -> None:
     """Write (slice, coil, row, column) as .npy and its JSON beside it, and sensitivities where they are known."""
     text = json.dumps(describe_mr(measurement), indent=1, ensure_ascii=False).encode()
-    if measurement.sensitivities is not None:
+    if measurement.sensitivities is None:
+        # Those of what the path held before belong to nothing any more.
+        sensitivities_path(path).unlink(missing_ok=True)
+    else:
         write_atomically(sensitivities_path(path), _npy(measurement.sensitivities))
     write_atomically(beside(path), text)
     write_atomically(path, _npy(measurement.k_space))
+
+
+def _from_corner(size: Sequence[int]) -> np.ndarray:
+    """The phase (H, W) of centered samples that moves an image's first pixel from the middle to the corner."""
+    phases = [np.exp(2j * np.pi * (np.arange(n) - n // 2) * (n // 2) / n) for n in size]
+    return np.outer(*phases).astype(np.complex64)
 
 
 def sensitivities_path(path: Path) -> Path:
@@ -105,6 +124,8 @@ def ordered(values: np.ndarray, axes: Sequence[str] | None, where: str) -> np.nd
                 f"{where} has {values.ndim} axes ({times(values.shape)}); a k-space has slice, coil, row and column."
             )
         return values[(None,) * (4 - values.ndim)]
+    if not isinstance(axes, (list, tuple)):
+        raise InputError(f'The axes of {where} are said to be {axes!r}; give a list such as ["coil", "row", "column"].')
     axes = [str(name) for name in axes]
     if len(axes) != values.ndim or len(set(axes)) != len(axes) or not {"row", "column"} <= set(axes) <= set(_AXES):
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,19 @@ class MrMeasurement:
         """The image to be made: columns, rows, slices (I, J, K)."""
         rows, columns = self.crop or self.k_space.shape[-2:]
         return columns, rows, len(self.k_space)
+
+    def filled(self) -> np.ndarray:
+        """Numbers of the slices of which something was measured that is not zero."""
+        return np.flatnonzero(self.k_space.any(axis=(1, 2, 3)))
+
+    def some(self, slices: np.ndarray) -> MrMeasurement:
+        """Of these slices alone; the affine stays that of all."""
+        return replace(
+            self,
+            k_space=self.k_space[slices],
+            mask=self.mask if self.mask.ndim == 2 else self.mask[slices],
+            sensitivities=None if self.sensitivities is None else self.sensitivities[slices],
+        )
 
     def cropped(self, images: np.ndarray) -> np.ndarray:
         """The rows and columns that are wanted, of images (S, H, W) of the whole k-space."""

@@ -7,6 +7,7 @@ Each works on a few slices at a time, whatever the volume: iterations, residuals
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ from ..errors import Cancelled, InputError
 from ..reconstruction.iteration import Solution
 from ..results.reconstruction import Reconstruction
 from . import ct_methods, mr_methods
-from .measured import CtMeasurement, Measurement
+from .measured import CtMeasurement, Measurement, MrMeasurement
 from .method_table import METHODS
 from .options import complete_options
 
 #: The window that CT images in HU are shown and scored in.
 HOUNSFIELD_WINDOW = (-1000.0, 1000.0)
-#: So many pixels of image at a time: memory depends on it, not the result.
+#: So many pixels of image at a time, for the memory's sake. Iterations end for all of them together.
 _PIXELS_AT_ONCE = 8 * 512 * 512
 
 Progress = Callable[[float, str], Any]
@@ -57,6 +58,9 @@ def reconstruct_measurement(
     last. Raises InputError for options and measurements that do not fit, Cancelled, RunError where it diverges.
     """
     kind = measurement.kind
+    if isinstance(measurement, MrMeasurement) and 0 < len(filled := measurement.filled()) < len(measurement.k_space):
+        some = {"options": options, "progress": progress, "cancelled": cancelled, "device": device}
+        return _among_empty(reconstruct_measurement(name, measurement.some(filled), **some), measurement.shape, filled)
     complete = check_method(name, kind, options)
     where = choose_device(device)
     run = getattr({"ct": ct_methods, "mr": mr_methods}[kind], name.replace("-", "_"))
@@ -92,6 +96,13 @@ def reconstruct_measurement(
         residuals=_mean_curve(solutions),
         notes=(*measurement.notes, *_stopped(solutions, complete)),
     )
+
+
+def _among_empty(result: Reconstruction, shape: tuple[int, int, int], slices: np.ndarray) -> Reconstruction:
+    """The result of some slices among those of which nothing was measured, which are zero."""
+    values = np.zeros(shape, dtype=np.float32)
+    values[..., slices] = result.values
+    return replace(result, values=values)
 
 
 class _Report:

@@ -74,9 +74,8 @@ def cg_sense(scan: Scan, first: int, end: int, options: Mapping[str, Any], repor
 def tv(scan: Scan, first: int, end: int, options: Mapping[str, Any], report: Report) -> Solution:
     """Total variation of the complex image."""
     operator = scan.operator(first, end, options["sensitivities"])
-    # Squares of sensitivities add up to 1 or 0, so the norm is at most 1.
     found = total_variation.total_variation(
-        operator, scan.k_space(first, end), norm=1.0, **_common(options, report, "weight")
+        operator, scan.k_space(first, end), norm=_largest_norm(operator), **_common(options, report, "weight")
     )
     return _seen(found, operator)
 
@@ -85,8 +84,14 @@ def wavelet(scan: Scan, first: int, end: int, options: Mapping[str, Any], report
     """Compressed sensing with wavelets."""
     operator = scan.operator(first, end, options["sensitivities"])
     common = _common(options, report, "weight", "moments")
-    found = compressed_sensing.wavelet_compressed_sensing(operator, scan.k_space(first, end), norm=1.0, **common)
+    norm = _largest_norm(operator)
+    found = compressed_sensing.wavelet_compressed_sensing(operator, scan.k_space(first, end), norm=norm, **common)
     return _seen(found, operator)
+
+
+def _largest_norm(operator: MrOperator) -> float:
+    """At most the operator's: squares of estimated sensitivities add up to 1 or 0, those that are given to anything."""
+    return float(operator.sensitivities.abs().square().sum(dim=-3).max().sqrt().clamp(min=1e-12))
 
 
 def _seen(found: Solution, operator: MrOperator) -> Solution:

@@ -12,11 +12,12 @@ import torch
 
 from ..errors import InputError
 from ..files import atomic_file, write_atomically
-from ..image import check_affine, quiet_itk
+from ..image import quiet_itk
 from ..physics.attenuation import WATER_PER_MM
 from ..physics.counts import check_counts, line_integrals_of_counts
 from ..physics.ct_geometry import Geometry, angle_problem, geometry_from_dict
 from ..physics.dead_detectors import repaired
+from .described import about_of, affine_in, decision_of, length_of, notes_of
 from .grid import centered_affine
 from .hdf5 import read_json, times
 from .measured import CtMeasurement
@@ -77,11 +78,13 @@ def complete_geometry(
     notes: list[str],
     pixel_mm: float | None = None,
     image_size: int | tuple[int, int] | None = None,
+    check_angles: bool = True,
 ) -> Geometry:
     """The geometry of a sinogram with so many detectors; what is not said is as fits.
 
     The image has pixels as wide as a detector at the center of rotation, as many on a side as there are detectors,
-    unless pixel_mm and image_size (rows and columns, or one number) are given. Angles in the other unit are noted.
+    unless pixel_mm and image_size (rows and columns, or one number) are given. Angles in the other unit are noted,
+    with ``check_angles``.
     Raises InputError for what is missing or wrong.
     """
     values = {"detectors": detectors, **numbers}
@@ -94,7 +97,7 @@ def complete_geometry(
     if missing:
         raise InputError(f"The geometry of {where} lacks {', '.join(missing)}; it is JSON such as {_EXAMPLE}.")
     for unit in ("rad", "deg"):
-        if f"angles_{unit}" in values:
+        if check_angles and f"angles_{unit}" in values:
             note_angles(values[f"angles_{unit}"], unit, notes)
     try:
         far, near = values.get("source_to_detector_mm"), values.get("source_to_center_mm")
@@ -104,7 +107,7 @@ def complete_geometry(
         values.setdefault("image_size", detectors)
         values.setdefault("pixel_mm", values["detector_spacing_mm"] / magnification)
         return geometry_from_dict(values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise InputError(f"The geometry of {where}: {error}") from None
         raise InputError(f"The geometry of {where} holds something that is no number ({error}).") from None
@@ -159,15 +162,16 @@ def read_sinogram(
             f"{path} is a sinogram without a geometry: there is no {beside(path).name} beside it; write one, or give "
             f"--geometry. It is JSON such as {_EXAMPLE}."
         )
-    notes = [str(note) for note in description.get("notes", [])]
-    place = description.get("affine")
+    where = str(path)
+    notes = notes_of(description, where)
+    place = affine_in(description, where) if description.get("affine") is not None else None
     if place is not None:
         # Of the image that the description means; another one is put round the same center later.
         pixel_mm = image_size = None
     scanned = complete_geometry(
         geometry_numbers(description),
         values.shape[-1],
-        where=str(path),
+        where=where,
         notes=notes,
         pixel_mm=pixel_mm,
         image_size=image_size,
@@ -176,16 +180,14 @@ def read_sinogram(
     scanned.check_sinogram(values.shape)
     lines = finished_sinogram(_line_integrals(values, description, path, notes), notes)
     if place is None:
-        affine = ct_affine(scanned, len(lines), float(description.get("slice_spacing_mm", 1.0)))
-    else:
-        affine = check_affine(np.asarray(place, dtype=float), f"The description of {path}")
+        place = ct_affine(scanned, len(lines), length_of(description, "slice_spacing_mm", 1.0, where))
     return CtMeasurement(
         lines,
         scanned,
-        affine,
-        hounsfield=bool(description.get("hounsfield", True) if hounsfield is None else hounsfield),
-        water_per_mm=float(description.get("water_per_mm", WATER_PER_MM)),
-        about=dict(description.get("about", {})),
+        place,
+        hounsfield=decision_of(description, "hounsfield", True, where) if hounsfield is None else hounsfield,
+        water_per_mm=length_of(description, "water_per_mm", WATER_PER_MM, where),
+        about=about_of(description, where),
         notes=tuple(notes),
     )
 

@@ -14,7 +14,8 @@ from ..datasets.dataset import Case
 from ..datasets.pairs import ABOUT
 from ..errors import InputError, NotHounsfield
 from ..files import atomic_folder
-from ..image import affine_of, read_image, write_array
+from ..image import affine_of, make_image, read_image, write_array
+from ..physics.attenuation import without_padding
 from .acquisition import Acquisition, Progress
 
 #: In the header of every file.
@@ -74,6 +75,9 @@ def make_pairs(
                     "seed": own_seed,
                     "acquisition": drawn.about,
                 }
+            if acquisition.kind == "ct":
+                # A scanner's padding is not measured, and no input has it.
+                image = make_image(without_padding(image), affine_of(image))
             _write(image, folder / "targets" / f"{name}.nii.gz", acquisition.kind)
         about = {
             "simulated": SIMULATED,

@@ -138,6 +138,8 @@ def intraclass_correlation(scores: Any, *, confidence: float = 0.95) -> Estimate
     icc = (between - rest) / whole
     if rest == 0 and judges == 0:
         return Estimate(1.0, 1.0, 1.0)
+    if rest == 0 and between == 0:
+        raise InputError("Each reader gave all items the same score: their ICC is not defined.")
     # Satterthwaite's degrees of freedom, multiplied out by the mean square of the rest, which may be 0.
     part = (n * (1 + (k - 1) * icc) - k * icc) * rest
     freedom = (k - 1) * (n - 1) * (k * icc * judges + part) ** 2 / ((n - 1) * (k * icc * judges) ** 2 + part**2)
@@ -146,7 +148,9 @@ def intraclass_correlation(scores: Any, *, confidence: float = 0.95) -> Estimate
     spread = k * judges + (k * n - k - n) * rest
     low = n * (between - f_low * rest) / (f_low * spread + n * between)
     high = n * (f_high * between - rest) / (spread + n * f_high * between)
-    return Estimate(float(icc), float(low), float(high))
+    # With few items Satterthwaite's formula can leave the range of what there is.
+    low, high = (edge if np.isfinite(edge) else limit for edge, limit in ((low, -1.0), (high, 1.0)))
+    return Estimate(float(icc), float(min(low, icc)), float(max(high, icc)))
 
 
 def signed_rank(first: Sequence[float], second: Sequence[float]) -> SignedRank:

@@ -30,8 +30,9 @@ def water_attenuation(energy_kev: int = EFFECTIVE_ENERGY_KEV) -> float:
     return WATER[energy_kev] / 10
 
 
-#: What is less than this is a scanner's padding, HU. Noise in air is not: without its lower half air would not be air.
-PADDING = -1050.0
+#: What is less than this is a scanner's padding (-2000, -2048, -3024), HU. Noise in air is not: without its lower half
+#: air would not be air.
+PADDING = -1500.0
 
 
 def attenuation_of_hounsfield(values: Any, *, water_per_mm: float = WATER_PER_MM) -> Any:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from .ct_geometry import FanBeam
+from .ct_geometry import FanBeam, Geometry
 from .ct_projector import CtProjector
 from .filters import filter_views
-from .view_weights import redundancy, view_steps
+from .view_weights import one_sided, redundancy, view_steps
 
 
 def filtered_backprojection(
@@ -32,4 +36,22 @@ def filtered_backprojection(
         far = geometry.source_to_detector_mm
         place = torch.from_numpy(geometry.detectors_mm).to(sinogram)
         weights = weights * (far / torch.sqrt(far**2 + place.square()))
-    return projector.backproject(filter_views(sinogram * weights, spacing, name=filter_name, cutoff=cutoff))
+    weighted = sinogram * weights
+    further = one_sided(geometry)
+    if further:
+        # What the filter spreads beyond the shorter side is part of the answer.
+        weighted = functional.pad(weighted, (max(further, 0), max(-further, 0)))
+        projector = _widened(geometry, further, str(sinogram.device))
+    return projector.backproject(filter_views(weighted, spacing, name=filter_name, cutoff=cutoff))
+
+
+@functools.lru_cache(maxsize=2)
+def _widened(geometry: Geometry, further: int, device: str) -> CtProjector:
+    """With as many detectors more on the side that comes first, or last where the number is negative."""
+    return CtProjector(
+        replace(
+            geometry,
+            detectors=geometry.detectors + abs(further),
+            detector_offset_mm=geometry.detector_offset_mm - further * geometry.detector_spacing_mm / 2,
+        )
+    ).to(device)

@@ -10,6 +10,8 @@ from .ct_geometry import FanBeam, Geometry
 
 #: A gap this much larger than the median one was not meant to be covered: the scan is of a limited angle.
 _GAP = 3.0
+#: Weights pass from rays that were measured twice to those that were measured once within so many pixels, or more.
+_PASSAGE = 8
 
 
 def view_steps(angles: np.ndarray, turn: float) -> np.ndarray:
@@ -35,22 +37,24 @@ def redundancy(geometry: Geometry) -> np.ndarray:
     """The weight of each ray among those along the same line, (A, D); a whole scan's sum to 1 on each line.
 
     A parallel beam's angles are taken modulo half a turn, which settles it: 1 everywhere. A fan that goes all round
-    measures each line twice: 1/2. One that goes over half a turn and its own opening, or more, gets the smooth weights
+    measures each line twice: 1/2. Where the detector is off the middle, a whole turn measures the lines far out on
+    its longer side once only: they weigh twice as much, with a smooth passage. A fan that goes over half a turn and its
+    own opening, or more, gets the smooth weights
     of Parker, "Optimal short scan convolution reconstruction for fanbeam CT", Medical Physics 9 (1982), the opening
     being whatever the arc exceeds half a turn by (Silver, Medical Physics 27, 2000). Over less than that, a ray
     weighs 1/2 where the scan has the opposite one too, and 1 where not.
     """
     shape = geometry.sinogram_size
-    if not isinstance(geometry, FanBeam):
-        return np.ones(shape)
     turn = 2 * math.pi
+    if not isinstance(geometry, FanBeam):
+        return np.ones(shape) * _shared(geometry)
     folded = np.mod(geometry.angles, turn)
     order = np.argsort(folded, kind="stable")
     gaps = np.diff(folded[order], append=folded[order[0]] + turn)
     step = float(np.median(gaps[gaps > 1e-9])) if (gaps > 1e-9).any() else turn
     widest = int(np.argmax(gaps))
     if gaps[widest] <= _GAP * step:
-        return np.full(shape, 0.5)
+        return np.full(shape, 0.5) * _shared(geometry)
     # From half a step before the first view to half a step after the last, the widest gap lying behind that.
     first = folded[order[(widest + 1) % len(order)]] - step / 2
     along = np.mod(folded - first, turn)[:, None]
@@ -62,6 +66,38 @@ def redundancy(geometry: Geometry) -> np.ndarray:
         return _parker(along, gamma, half)
     # The line of (angle, gamma) is seen again at angle + π + 2 gamma, from its other end.
     return np.where(np.mod(along + math.pi + 2 * gamma, turn) <= arc, 0.5, 1.0)
+
+
+def one_sided(geometry: Geometry) -> int:
+    """How many detectors more a whole turn's detector has on its longer side than on the other, which negative numbers
+    say is the one that comes last; 0 for less than a turn."""
+    if not _all_round(geometry.angles):
+        return 0
+    place = geometry.detectors_mm
+    return round(float(place.max() + place.min()) / geometry.detector_spacing_mm)
+
+
+def _all_round(angles: np.ndarray) -> bool:
+    """Whether views go round a whole turn, with no gap that was not meant."""
+    folded = np.sort(np.mod(angles, 2 * math.pi))
+    gaps = np.diff(folded, append=folded[0] + 2 * math.pi)
+    return len(folded) > 2 and float(gaps.max()) <= _GAP * float(np.median(gaps[gaps > 1e-9]))
+
+
+def _shared(geometry: Geometry) -> np.ndarray:
+    """Of a whole turn: the weight of each detector pixel (D,) where its mirrored one may not exist; two that mirror
+    each other have a sum of 2. Wang, "X-ray micro-CT with a displaced detector array", Medical Physics 29 (2002)."""
+    place, spacing = geometry.detectors_mm, geometry.detector_spacing_mm
+    side = 1.0 if place.max() >= -place.min() else -1.0
+    along = side * place
+    seen_twice = -along.min()
+    if not one_sided(geometry) or seen_twice <= 0:
+        return np.ones(len(place))
+    # From 0 to 1 at the short end, and from 1 to 2 where that mirrors to.
+    passage = min(seen_twice, max(_PASSAGE * spacing, seen_twice / 4)) + spacing / 2
+    rise = np.clip((along + seen_twice + spacing / 2) / passage, 0, 1)
+    fall = np.clip((seen_twice + spacing / 2 - along) / passage, 0, 1)
+    return np.sin(math.pi / 2 * rise) ** 2 + 1 - np.sin(math.pi / 2 * fall) ** 2
 
 
 def _parker(along: np.ndarray, gamma: np.ndarray, half: float) -> np.ndarray:

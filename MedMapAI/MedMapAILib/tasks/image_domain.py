@@ -56,8 +56,8 @@ class ImageDomain:
     def prepare(self, image: MetaTensor, reference: ImageReference | None) -> dict[str, np.ndarray]:
         """image: (C, I, J, K). reference: the truth, or None where there is none (then the image is its own).
 
-        "inputs" float32 (N, C, *S): N inputs that should become the same; "target" (1, *S); both normalized by the
-        input's numbers; "scale" (2,): shift and scale of the first input.
+        "inputs" float32 (N, C, *S): N inputs that should become the same, each normalized by its own numbers;
+        "target" (1, *S), by those of the first; "scale" (N, 2): shift and scale of each input.
         """
         truth = image if reference is None else make_image(self._possible(reference.values)[None], reference.affine)
         if reference is not None and self.kind.acquisition.get("kind", "none") != "none":
@@ -66,11 +66,11 @@ class ImageDomain:
         else:
             images = [image]
         inputs = [to_model_grid(each, self.plan).numpy() for each in images]
-        shift, scale = intensity_scale(images[0].numpy(), self.plan.normalization)
+        scales = np.array([intensity_scale(each.numpy(), self.plan.normalization) for each in images])
         return {
             "inputs": np.ascontiguousarray(np.stack(inputs), dtype=np.float32),
-            "target": np.ascontiguousarray(self._with_numbers(truth, shift, scale).numpy(), dtype=np.float32),
-            "scale": np.array([shift, scale]),
+            "target": np.ascontiguousarray(self._with_numbers(truth, *scales[0]).numpy(), dtype=np.float32),
+            "scale": scales,
         }
 
     def _possible(self, truth: np.ndarray) -> np.ndarray:
@@ -97,9 +97,13 @@ class ImageDomain:
 
         def sample(prepared: dict, seed: int) -> dict:
             random = np.random.default_rng(seed)
-            inputs = prepared["inputs"][random.integers(len(prepared["inputs"]))]
+            number = int(random.integers(len(prepared["inputs"])))
             start = _start(prepared["target"], patch, random)
-            pair = [cut(array, start, patch) for array in (inputs, prepared["target"])]
+            pair = [cut(array, start, patch) for array in (prepared["inputs"][number], prepared["target"])]
+            if number:
+                # In the numbers that this input was normalized by.
+                (first_shift, first_scale), (shift, scale) = prepared["scale"][0], prepared["scale"][number]
+                pair[1] = ((pair[1] * first_scale + first_shift - shift) / scale).astype(np.float32)
             for axis in flips:
                 if random.random() < settings["flip"]:
                     pair = [np.flip(array, axis + 1) for array in pair]
@@ -126,7 +130,8 @@ class ImageDomain:
     ) -> tuple[np.ndarray, np.ndarray, float, float]:
         """Output and target (*S) of a prepared case's first input, normalized; shift and scale."""
         output = network(torch.from_numpy(np.ascontiguousarray(prepared["inputs"][:1])).to(device))
-        return output[0, 0].float().cpu().numpy(), np.asarray(prepared["target"][0]), *map(float, prepared["scale"])
+        values = self._kept(output[0, 0].float().cpu().numpy(), np.asarray(prepared["inputs"][0, 0]))
+        return values, np.asarray(prepared["target"][0]), *map(float, prepared["scale"][0])
 
     def example(self, network: Callable, prepared: dict, device: torch.device) -> tuple[list[np.ndarray], float, float]:
         """[input, output, target], the slice in the middle of the thinnest axis, rows from anterior; shift, scale."""
@@ -140,7 +145,8 @@ class ImageDomain:
         inputs = np.ascontiguousarray(prepared["inputs"][:1][(slice(None), slice(None), *middle)])
         output = network(torch.from_numpy(inputs).to(device))[0, 0].float().cpu().numpy()
         images = [inputs[0, 0], output, np.asarray(prepared["target"][0][tuple(middle)])]
-        return [_upright(np.take(each, thick // 2, axis)) for each in images], *map(float, prepared["scale"])
+        images[1] = self._kept(output, images[0])
+        return [_upright(np.take(each, thick // 2, axis)) for each in images], *map(float, prepared["scale"][0])
 
     def given(self, image: MetaTensor, name: str) -> tuple[MetaTensor, ImageReference]:
         """An image as it would have come from a worse measurement, and itself."""
@@ -158,13 +164,17 @@ class ImageDomain:
         _, scale = intensity_scale(image.numpy(), self.plan.normalization)
         output = network(prepared.as_tensor()[None]).whole()[0, 0].float().cpu().numpy()
         given = prepared.numpy()[0]
-        if self._finer:
-            window = {"low": self.low, "high": self.low + self.data_range}
-            output = keep_means(output, given, finer=self._finer, flat=self._flat, **window)
-        change = (output - given) * np.float32(scale)
+        change = (self._kept(output, given) - given) * np.float32(scale)
         source = Grid.of(image)
         values = image.numpy()[0] + from_model_grid(change, Grid.of(prepared), source)
         return Reconstruction(values.astype(np.float32), source.affine, self.kind.unit, self.kind.window)
+
+    def _kept(self, output: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """The output with the means of what was given, where they are to be kept."""
+        if not self._finer:
+            return output
+        window = {"low": self.low, "high": self.low + self.data_range}
+        return keep_means(output, given, finer=self._finer, flat=self._flat, **window)
 
 
 def seeds_of(image: MetaTensor, count: int) -> list[int]:

@@ -90,15 +90,22 @@ class MeasurementDomain:
 
     def prepare(self, image: MetaTensor | Measurement, reference: ImageReference | None) -> dict[str, np.ndarray]:
         """image: the truth (1, I, J, K). "truth" float32 (S, H', W'): its slices, as many times finer than the image
-        that is made as the acquisition's oversampling says; "watched": numbers of slices to follow a training on."""
+        that is made as the acquisition's oversampling says; "watched": numbers of slices to follow a training on;
+        "noise": what the noise is a part of."""
         if not isinstance(image, torch.Tensor):
             raise InputError(
                 "A network learns to reconstruct from true images, of which measurements are simulated; give a data "
                 "set of volumes."
             )
         truth, _ = self._slices(image)
+        scale = self.acquisition.scale_of(truth)
+        if self._modality == "mr":
+            # An empty slice has nothing to learn from, and no k-space.
+            truth = truth[(truth != 0).any(axis=(1, 2))]
+            if not len(truth):
+                raise InputError("The image is zero everywhere; leave it out.")
         watched = np.unique(np.linspace(0, len(truth) - 1, min(_WATCHED, len(truth)) + 2)[1:-1].round().astype(int))
-        return {"truth": truth, "watched": watched if len(watched) else np.array([0])}
+        return {"truth": truth, "watched": watched if len(watched) else np.array([0]), "noise": np.array(scale)}
 
     def _slices(self, image: MetaTensor) -> tuple[np.ndarray, np.ndarray]:
         """Slices (S, H', W') of a volume, cut or filled up around its middle, and the matrix (column, row, slice) of
@@ -133,14 +140,14 @@ class MeasurementDomain:
             random = np.random.default_rng(seed)
             truth = torch.from_numpy(np.array(prepared["truth"][random.integers(len(prepared["truth"]))]))[None, None]
             truth = self._changed(truth, settings, random)
-            return self._measured(truth, int(random.integers(2**31)))
+            return self._measured(truth, int(random.integers(2**31)), float(prepared["noise"]))
 
         return sample
 
-    def _measured(self, truth: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
+    def _measured(self, truth: torch.Tensor, seed: int, noise: float) -> dict[str, torch.Tensor]:
         """A measurement of a slice (1, 1, H', W') and the image to be made of it, as a sample."""
         drawn = self.acquisition.drawn(seed)
-        data = drawn.measure(truth, self._fine_spacing, seed)[0]
+        data = drawn.measure(truth, self._fine_spacing, seed, scale=noise)[0]
         target = self._coarse(truth)[0]
         if self._modality == "ct":
             return {"data": data, "target": target / 1000 + 1, "draw": torch.tensor(seed)}
@@ -172,10 +179,15 @@ class MeasurementDomain:
             zoom = 1 + random.uniform(-1, 1) * settings["scale"]
             shift = random.uniform(-1, 1, 2) * 2 * settings["translate"]
             turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
+            # Of coordinates from -1 to 1 along sides that may not be as long.
+            wide = truth.shape[-2] / truth.shape[-1]
+            turned *= np.array([[1, wide], [1 / wide, 1]])
             theta = torch.from_numpy(np.concatenate([turned, shift[:, None]], axis=1)).float()[None]
             grid = F.affine_grid(theta, list(truth.shape), align_corners=False)
             # Bicubic keeps the sharpness that bilinear would take away.
-            truth = F.grid_sample(truth - outside, grid, mode="bicubic", align_corners=False).clamp(min=0) + outside
+            truth = F.grid_sample(truth - outside, grid, mode="bicubic", align_corners=False) + outside
+            if self._modality == "mr":
+                truth = truth.clamp(min=0)
         if random.random() < settings["contrast"]:
             factor = 1 + random.uniform(-1, 1) * settings["contrast_factor"]
             truth = (truth - outside) * factor + outside
@@ -209,7 +221,10 @@ class MeasurementDomain:
 
     def _one(self, network: Callable, prepared: dict, number: int, device: torch.device) -> tuple[np.ndarray, ...]:
         truth = torch.from_numpy(np.array(prepared["truth"][number]))[None, None]
-        batch = {key: value[None].to(device) for key, value in self._measured(truth, number).items()}
+        batch = {
+            key: value[None].to(device)
+            for key, value in self._measured(truth, number, float(prepared["noise"])).items()
+        }
         output, target, _ = self.forward(network, batch)
         return output[0].float().cpu().numpy(), target[0].cpu().numpy()
 
@@ -226,7 +241,8 @@ class MeasurementDomain:
         output, target = self._one(network, prepared, number, device)
         truth = torch.from_numpy(np.array(prepared["truth"][number]))[None, None]
         drawn = self.acquisition.drawn(number)
-        first = drawn.first_images(drawn.measure(truth, self._fine_spacing, number), self._size, self._spacing)[0, 0]
+        data = drawn.measure(truth, self._fine_spacing, number, scale=float(prepared["noise"]))
+        first = drawn.first_images(data, self._size, self._spacing)[0, 0]
         shift, scale = self._numbers
         first = (first.numpy() - shift) / scale if self._modality == "ct" else (first / truth.max()).numpy()
         return [np.asarray(each)[::-1, ::-1] for each in (first, output[0], target[0])], shift, scale

@@ -82,7 +82,13 @@ class ReconstructionTask:
         return self._domain.inference_transform(image)
 
     def build_loss(self, settings: dict, cases: Sequence[dict]) -> Callable:
-        """The loss of that name and those options; see losses.reconstruction."""
+        """The loss of that name and those options; see losses.reconstruction. Raises InputError where they do not
+        fit."""
+        if settings.get("name") == "noise2void" and self.kind.domain == "measurement":
+            raise InputError(
+                "The loss noise2void learns from images; a network that reconstructs from measurements is given none. "
+                "Choose another loss, or a network for images such as fbpconvnet."
+            )
         condition = int(cases[0]["inputs"].shape[1]) if len(cases) and "inputs" in cases[0] else 0
         return build_reconstruction_loss(
             settings,

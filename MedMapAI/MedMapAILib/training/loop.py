@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import multiprocessing
 import shutil
 import time
 from collections.abc import Callable
@@ -150,6 +151,9 @@ class Trainer:
         workers = self._settings["workers"]
         if workers is None:
             workers = 4 if self._device.type == "cuda" else 0
+        if multiprocessing.get_start_method() != "fork":
+            # Processes that are spawned, as on Windows and macOS, would have to be sent all cases.
+            workers = 0
         loader = DataLoader(
             stream,
             batch_size=self._batch,

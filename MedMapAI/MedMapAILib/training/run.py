@@ -266,6 +266,11 @@ def answers_of(
 
 
 def _check_acquisition(dataset: Dataset, config: dict) -> None:
+    views, batch = config["acquisition"].get("views"), config["training"]["batch"] or 1
+    if domain_of(config["network"]["name"]) == "measurement" and isinstance(views, list) and batch > 1:
+        raise InputError(
+            f"Measurements of different numbers of views, {views}, do not fit into one batch; set training.batch to 1."
+        )
     simulated = config["acquisition"]["kind"] != "none"
     if dataset.target == "clean" and not simulated:
         raise InputError(
