@@ -76,6 +76,15 @@ def test_the_interval_of_the_icc_holds_what_it_promises():
     assert inside / 300 == pytest.approx(0.95, abs=0.035)
 
 
+def test_an_icc_that_is_not_defined_is_said_and_an_interval_holds_its_value():
+    for scores in ([[5, 4], [5, 4], [5, 4]], [[3, 3], [3, 3]], [[5, 4], [5, 4]], [[1, 5], [5, 1]]):
+        with pytest.raises(InputError, match="not defined"):
+            intraclass_correlation(scores)
+    for scores in ([[3, 5], [3, 5], [4, 4]], [[1, 5], [5, 2], [2, 4]]):
+        found = intraclass_correlation(scores)
+        assert found.low <= found.value <= found.high and np.isfinite([found.low, found.high]).all()
+
+
 def test_icc_of_extremes():
     items = np.arange(5.0)[:, None]
     assert intraclass_correlation(np.repeat(items, 3, axis=1)).value == 1

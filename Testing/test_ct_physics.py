@@ -275,6 +275,22 @@ def test_the_ramp_is_the_one_of_kak_and_slaney():
     assert float(filters.response("ramp", 64, 0.5, cutoff=0.5)[20]) == 0
 
 
+@pytest.mark.parametrize("offset", [5, 22, -25, 30])
+@pytest.mark.parametrize("beam", ["parallel", "fan"])
+def test_a_whole_turn_with_the_detector_off_the_middle(beam, offset):
+    """What one side of the detector sees alone it sees once in a turn; discs everywhere have their value."""
+    angles, discs = tuple(np.arange(400) * 2 * math.pi / 400), [(0, 0, 8, 1.0), (28, 6, 8, 1.0), (-20, -25, 6, 1.0)]
+    if beam == "parallel":
+        scan = ParallelBeam(angles, 70, 1.0, 100, 1.0, detector_offset_mm=offset)
+    else:
+        far = {"source_to_center_mm": 250, "source_to_detector_mm": 450}
+        scan = FanBeam(angles, 140, 1.0, 100, 1.0, detector_offset_mm=2 * offset, **far)
+    found = filtered_backprojection(CtProjector(scan), disc_sinogram(scan, discs))[0, 0]
+    for x, y, radius, _ in discs:
+        inside = disc_image(100, 1.0, [(x, y, radius - 3, 1.0)])[0, 0] > 0.99
+        assert float(found[inside].mean()) == pytest.approx(1.0, abs=0.005)
+
+
 def test_steps_of_views():
     assert view_weights.view_steps(np.radians([0, 90, 180, 270]), math.pi) == pytest.approx(math.pi / 4)
     limited = np.radians(np.arange(0, 60, 2.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import json
 import math
 
@@ -234,6 +235,16 @@ def test_bad_sinograms_are_refused(tmp_path):
     for words, description in cases.items():
         path.with_suffix(".json").write_text(json.dumps(description))
         refused(words, read_measurement, path)
+    for name, value in {
+        "slice_spacing_mm": "2 mm",
+        "water_per_mm": -1,
+        "hounsfield": "false",
+        "about": [],
+        "notes": "none",
+        "detectors": float("inf"),
+    }.items():
+        path.with_suffix(".json").write_text(json.dumps(plain(geometry, **{name: value})))
+        refused(name if name != "detectors" else "no number", read_measurement, path)
     swapped = tmp_path / "swapped.nrrd"
     write_nrrd(swapped, lines[0].T, plain(geometry, detectors=72))
     refused("its last two axes are swapped", read_measurement, swapped)
@@ -322,6 +333,24 @@ def test_numpy_k_space_with_and_without_words(tmp_path):
     assert read_measurement(path).k_space.shape == (1, 1, 24, 20)
 
 
+def test_k_space_as_numpy_makes_it(tmp_path):
+    image = np.random.default_rng(0).random((23, 20))
+    np.save(tmp_path / "k.npy", np.fft.fft2(image, norm="ortho"))
+    found = read_measurement(tmp_path / "k.npy", {"center": "numpy"})
+    made = image_of_k_space(torch.from_numpy(found.k_space))[0, 0]
+    assert made.real.numpy() == pytest.approx(image, abs=1e-5) and float(made.imag.abs().max()) < 1e-5
+
+
+def test_sensitivities_go_with_what_they_belonged_to(tmp_path):
+    _, k_space = mr_data()
+    mask, path = np.ones(k_space.shape[-2:], bool), tmp_path / "k.npy"
+    known = MrMeasurement(k_space, mask, np.eye(4), np.ones_like(k_space))
+    write_measurement(known, path)
+    assert read_measurement(path).sensitivities is not None
+    write_measurement(dataclasses.replace(known, sensitivities=None), path)
+    assert read_measurement(path).sensitivities is None
+
+
 def test_bad_k_space_is_refused(tmp_path):
     _, k_space = mr_data(slices=1)
     path = tmp_path / "k.npy"
@@ -347,6 +376,12 @@ def test_bad_k_space_is_refused(tmp_path):
         "crop is 30 × 20, and the k-space has 24 × 20 samples": {"crop": [30, 20]},
         "two numbers, rows and columns": {"crop": 3},
         "three lengths above zero": {"spacing_mm": [1, 0, 1]},
+        "must be three lengths": {"spacing_mm": "2 mm"},
+        "give a list such as": {"axes": 3},
+        "four rows of four numbers": {"affine": "x"},
+        "must be a JSON object": {"about": 5},
+        "must be a list of sentences": {"notes": 5},
+        "there are middle, corner, numpy": {"center": "left"},
     }.items():
         refused(words, read_measurement, path, said)
     np.save(tmp_path / "k.sensitivities.npy", k_space[:, :2])
@@ -379,7 +414,11 @@ def test_fastmri_multicoil(tmp_path):
     reference = fastmri_reference(path)
     assert reference.values.shape == (16, 16, 2) and reference.affine == pytest.approx(found.affine)
     assert reference.values[3, 5, 1] == pytest.approx(rss[1, 5, 3])
-    assert read_measurement(path, rows=(1, 2)).k_space.shape == (1, 3, 32, 20)
+    second = read_measurement(path, rows=(1, 2))
+    assert second.k_space.shape == (1, 3, 32, 20)
+    # It lies where it lay in the whole.
+    assert second.affine @ [2, 3, 0, 1] == pytest.approx(found.affine @ [2, 3, 1, 1])
+    assert fastmri_reference(path, slices=(1, 2)).affine == pytest.approx(second.affine)
 
 
 def test_fastmri_single_coil_without_header(tmp_path):

@@ -192,6 +192,16 @@ def test_codes(code, kept):
     assert check_reader_code(code) == kept
 
 
+def test_readers_who_always_give_the_same_score_do_not_end_the_report(study, tmp_path):
+    read_all(study, "R1", lambda *_: 5)
+    read_all(study, "R2", lambda *_: 4)
+    report = reading_report(study)
+    assert report["readers"] == ["R1", "R2"]
+    assert all("nan" not in as_text(table) for table in report_tables(report))
+    write_reading(report, tmp_path / "report.json")
+    json.loads((tmp_path / "report.json").read_text())
+
+
 def test_the_report_holds_what_the_readers_meant(study):
     # The quality of the images; R2 is stricter by 1 in noise.
     base = {"filtered": 2, "variation": 3, "learned": 4}

@@ -13,8 +13,9 @@ from ct_phantoms import disc_image
 from measurement_files import DISCS, header, scan, write_data_exchange, write_fastmri
 from MedMapAILib.cli import main
 from MedMapAILib.errors import Cancelled, InputError
-from MedMapAILib.image import read_volume, write_array
+from MedMapAILib.image import make_image, read_volume, write_array
 from MedMapAILib.measurements import ct_methods, methods, mr_methods
+from MedMapAILib.measurements.acquisition import acquisition_of
 from MedMapAILib.measurements.ct_methods import noise_deviation
 from MedMapAILib.measurements.files import write_measurement
 from MedMapAILib.measurements.grid import centered_affine
@@ -167,6 +168,34 @@ def test_the_noise_of_a_sinogram_is_measured():
     _, lines = scan(views=120, detectors=200)
     noise = 0.02 * torch.randn(lines.shape, generator=torch.Generator().manual_seed(0))
     assert noise_deviation(torch.from_numpy(lines) + noise) == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["zero-filled", "cg-sense", "tv", "wavelet"])
+def test_slices_of_which_nothing_was_measured_are_empty(name):
+    image = np.zeros((24, 20, 3), np.float32)
+    image[6:18, 5:15, 1] = 1
+    acquisition = acquisition_of({"kind": "mr", "coils": 4, "noise": 0, "center_fraction": 0.4, "acceleration": 2})
+    measurement = acquisition.simulate_volume(make_image(image[None], np.eye(4)), 0)
+    found = reconstruct_measurement(name, measurement, options={"iterations": 5} if name != "zero-filled" else None)
+    assert found.values.shape == (24, 20, 3) and not found.values[..., [0, 2]].any()
+    assert np.corrcoef(found.values[..., 1].ravel(), image[..., 1].ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("name", ["tv", "wavelet"])
+def test_sensitivities_of_any_size_are_taken(name):
+    """Three times as large they make the image a third, and the iterations do not diverge."""
+    image = np.zeros((24, 20, 1), np.float32)
+    image[6:18, 5:15] = 1
+    about = {"kind": "mr", "coils": 4, "noise": 0, "center_fraction": 0.4, "acceleration": 2}
+    acquisition = acquisition_of(about).drawn(0)
+    measurement = acquisition.simulate_volume(make_image(image[None], np.eye(4)), 0)
+    known = acquisition.operator((20, 24), (1.0, 1.0)).sensitivities.numpy()[None].astype(np.complex64)
+    options = {"iterations": 60, "weight": 1e-4}
+    plain, large = (
+        reconstruct_measurement(name, replace(measurement, sensitivities=known * factor), options=options).values
+        for factor in (1, 3)
+    )
+    assert np.abs(3 * large - plain).max() < 0.05
 
 
 def test_options_are_checked():

@@ -173,6 +173,22 @@ def test_an_image_is_not_a_measurement(primal_dual, tmp_path, capsys):
         ),
         ({"reconstruction": {"window": [5, 1]}}, "window"),
         ({"loss": {"name": "dice"}}, "dice"),
+        (
+            {
+                "loss": {"name": "noise2void"},
+                "network": {"name": "learned-primal-dual", "iterations": 1, "width": 4},
+                "plan": {"patch": [48, 48, 1], "spacing": [2.0, 2.0, 0.0]},
+            },
+            "noise2void",
+        ),
+        (
+            {
+                "acquisition": {"kind": "ct", "views": [20, 40]},
+                "network": {"name": "learned-primal-dual", "iterations": 1, "width": 4},
+                "training": {"batch": 4, "device": "cpu"},
+            },
+            "training.batch",
+        ),
         ({"network": {"name": "unet"}}, "unet"),
     ],
 )
@@ -252,6 +268,24 @@ def test_a_training_goes_on_where_another_model_ended(denoiser, bodies, tmp_path
         train(config, tmp_path / "other")
 
 
+def test_every_input_is_compared_with_a_target_in_its_own_numbers():
+    """Of images whose own mean and deviation normalize them, copies with more noise have others."""
+    from MedMapAILib.plan import Plan
+    from MedMapAILib.results import ImageKind, ImageReference
+    from MedMapAILib.tasks.reconstruction import ReconstructionTask
+    from MedMapAILib.training.config import DEFAULTS
+
+    truth, affine = body(3, slices=1)
+    plan = Plan((0.0, 0.0, 0.0), (48, 48, 1), 1, {"kind": "zscore"})
+    acquisition = acquisition_of({"kind": "noise", "sd": [5, 400], "copies": 4}).about
+    task = ReconstructionTask(plan, ImageKind("", (-1000.0, 1000.0), "image", acquisition), {})
+    prepared = task.prepare(make_image(truth[None], affine), ImageReference(truth, affine))
+    sample = task.training_transform(DEFAULTS["augmentation"], 0.0)
+    for seed in range(12):
+        one = {key: value.numpy()[0] for key, value in sample(prepared, seed).items()}
+        assert np.polyfit(one["target"].ravel(), one["image"].ravel(), 1)[0] == pytest.approx(1.0, abs=0.03)
+
+
 def test_padding_is_no_air():
     from MedMapAILib.plan import Plan
     from MedMapAILib.results import ImageKind, ImageReference, Reconstruction
@@ -271,6 +305,7 @@ def test_an_unrolled_network_makes_images_of_k_space(tmp_path):
     (tmp_path / "data").mkdir()
     for number in range(5):
         volume, affine = body(number)
+        volume[..., 0] = -1000  # nothing there, as where a brain was cut out
         write_array(volume + 1000, affine, tmp_path / "data" / f"scan{number}.nrrd")
     about = {"kind": "mr", "sampling": "random", "acceleration": 3, "center_fraction": 0.2, "coils": 4, "noise": 0.01}
     network = {"name": "varnet", "iterations": 2, "width": 6}

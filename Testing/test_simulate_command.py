@@ -87,6 +87,18 @@ def test_noise_makes_an_image(volume, tmp_path, capsys):
     assert difference.std() == pytest.approx(30, rel=0.05)
 
 
+def test_padding_is_air_in_inputs_and_targets(tmp_path, capsys):
+    voxels = ct_voxels()
+    voxels[:3] = -3024
+    (tmp_path / "scans").mkdir()
+    write_image(make_image(voxels[None], AFFINE), tmp_path / "scans" / "scan.nrrd")
+    call(capsys, tmp_path / "scans", tmp_path / "set", "--pairs", "--views", "30")
+    dataset = open_dataset(tmp_path / "set")
+    image, reference = load_case(dataset.cases[0], dataset)
+    assert (reference.values[:3] == -1000).all() and float(image[0, :3].mean()) > -1300
+    assert np.array_equal(reference.values[3:], voxels[3:])
+
+
 def test_pairs_are_a_data_set(tmp_path, capsys):
     (tmp_path / "scans").mkdir()
     for name, seed in (("Doe_John_a", 0), ("Doe_John_b", 3)):

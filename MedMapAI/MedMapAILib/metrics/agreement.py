@@ -133,8 +133,10 @@ def intraclass_correlation(scores: Any, *, confidence: float = 0.95) -> Estimate
     tiny = 1e-12 * max(between, judges, rest)
     between, judges, rest = (0.0 if part <= tiny else float(part) for part in (between, judges, rest))
     whole = between + (k - 1) * rest + k * (judges - rest) / n
-    if whole == 0:
+    if between == judges == rest == 0:
         raise InputError("All readers gave all items the same score: their ICC is not defined.")
+    if whole == 0:
+        raise InputError("The readers contradict each other in every item: their ICC is not defined.")
     icc = (between - rest) / whole
     if rest == 0 and judges == 0:
         return Estimate(1.0, 1.0, 1.0)
@@ -146,8 +148,9 @@ def intraclass_correlation(scores: Any, *, confidence: float = 0.95) -> Estimate
     upper = (1 + _check_confidence(confidence)) / 2
     f_low, f_high = stats.f.ppf(upper, n - 1, freedom), stats.f.ppf(upper, freedom, n - 1)
     spread = k * judges + (k * n - k - n) * rest
-    low = n * (between - f_low * rest) / (f_low * spread + n * between)
-    high = n * (f_high * between - rest) / (spread + n * f_high * between)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low = n * (between - f_low * rest) / np.float64(f_low * spread + n * between)
+        high = n * (f_high * between - rest) / np.float64(spread + n * f_high * between)
     # With few items Satterthwaite's formula can leave the range of what there is.
     low, high = (edge if np.isfinite(edge) else limit for edge, limit in ((low, -1.0), (high, 1.0)))
     return Estimate(float(icc), float(min(low, icc)), float(max(high, icc)))
