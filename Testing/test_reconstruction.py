@@ -173,6 +173,7 @@ def test_an_image_is_not_a_measurement(primal_dual, tmp_path, capsys):
         ),
         ({"reconstruction": {"window": [5, 1]}}, "window"),
         ({"loss": {"name": "dice"}}, "dice"),
+        ({"augmentation": {"gamma": 1.0}}, "augmentation.gamma"),
         (
             {
                 "loss": {"name": "noise2void"},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..networks import options_of
+from ..networks import domain_of, options_of
 from ..plan import Plan
 
 try:
@@ -197,6 +197,20 @@ _CHOICES = {
     ("training", "precision"): ("auto", "fp32", "bf16", "fp16"),
     ("training", "select"): ("last", "best"),
 }
+#: Settings of [augmentation] that a reconstruction knows: all else would change what the images should be.
+_MOVES = {
+    "image": ("flip_axes", "flip", "quarter_turns"),
+    "measurement": (
+        "flip_axes",
+        "flip",
+        "affine",
+        "rotate_degrees",
+        "scale",
+        "translate",
+        "contrast",
+        "contrast_factor",
+    ),
+}
 _POSITIVE = {
     ("optimizer", "learning_rate"),
     ("training", "epochs"),
@@ -370,6 +384,17 @@ def _check_images(config: dict, where: str) -> None:
         )
     if config["task"]["name"] == "reconstruction":
         config["acquisition"] = acquisition_of(config["acquisition"], where=where).about
+        domain = domain_of(config["network"]["name"])
+        idle = [
+            key
+            for key, value in config["augmentation"].items()
+            if value != DEFAULTS["augmentation"][key] and key not in _MOVES[domain]
+        ]
+        if idle:
+            raise InputError(
+                f"augmentation.{idle[0]} in {where} plays no part in a reconstruction by {config['network']['name']}; "
+                f"there are {', '.join(_MOVES[domain])}."
+            )
 
 
 def _set(config: dict, setting: str) -> None:
