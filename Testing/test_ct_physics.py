@@ -363,6 +363,19 @@ def test_the_field_of_view_is_what_every_view_sees():
     assert wide.field_of_view_mm == pytest.approx(2 * 250 * math.sin(math.atan(165 / 450)))
 
 
+def test_a_lost_view_is_made_of_those_beside_it():
+    scan = parallel(120)
+    true = disc_sinogram(scan, DISCS)[0]
+    broken = true.clone()
+    broken[0, [0, 40, 41]] = torch.nan
+    found, sentence = dead_detectors.repaired(broken)
+    assert "3 lost views (0, 40, 41)" in sentence
+    kept = [n for n in range(120) if n not in (0, 40, 41)]
+    assert torch.equal(found[0, kept], true[0, kept])
+    assert float((found - true).abs().max()) < 0.1 * float(true.max())
+    assert found[0, 40] == pytest.approx((2 * true[0, 39] + true[0, 42]).numpy() / 3, abs=1e-5)
+
+
 # ---- attenuation and counts
 
 
@@ -441,7 +454,7 @@ def test_dead_detectors_are_filled_in_and_told():
     broken[0, 0, 12, 100] = math.nan
     broken[..., 101] = math.inf
     fixed, sentence = dead_detectors.repaired(broken)
-    assert "2 dead detector pixels (70, 101)" in sentence and "1 single values" in sentence
+    assert "2 dead detector pixels (70, 101)" in sentence and "1 single value that was no number" in sentence
     assert relative(fixed, lines) < 0.005
     assert dead_detectors.repaired(lines) == (lines, "")
     broken[..., :60] = math.nan

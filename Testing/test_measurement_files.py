@@ -104,7 +104,7 @@ def test_holes_and_dead_pixels_are_filled_in_and_told(tmp_path):
     found = read_measurement(tmp_path / "a.h5")
     assert np.isfinite(found.line_integrals).all()
     assert found.line_integrals == pytest.approx(lines, abs=0.06)
-    assert any("2 dead detector pixels (36, 50) and 1 single values" in note for note in found.notes)
+    assert any("2 dead detector pixels (36, 50) and 1 single value that" in note for note in found.notes)
 
 
 def test_angles_in_the_other_unit_are_noted(tmp_path):
@@ -209,6 +209,22 @@ def test_counts_become_line_integrals(tmp_path):
     found = read_measurement(path)
     assert found.line_integrals[0, 5, 0] == pytest.approx(math.log(2e5), rel=1e-5)
     assert any("2 of 4320 counts are zero or less" in note for note in found.notes)
+
+
+def test_values_that_can_hardly_be_what_they_are_said_to_be_are_noted(tmp_path):
+    geometry, lines = scan()
+    path = tmp_path / "scan.nrrd"
+    for words, values, more in (
+        ("is their sign right", -lines - 0.01, {}),
+        ("are these counts", 5e4 * np.exp(-lines), {}),
+        ("zero everywhere", 0 * lines, {}),
+        ("is it in percent", 100 * np.exp(-lines), {"values": "transmission"}),
+        ("50 photons are said to leave", 5e4 * np.exp(-lines), {"values": "counts", "photons": 50}),
+    ):
+        write_nrrd(path, values, plain(geometry, **more))
+        assert any(words in note for note in read_measurement(path).notes), words
+    write_nrrd(path, lines, plain(geometry))
+    assert not read_measurement(path).notes
 
 
 def test_bad_sinograms_are_refused(tmp_path):

@@ -96,6 +96,38 @@ def test_outside_of_a_region_the_image_stays_as_it_was(denoiser):
     assert changed.any() and where.min(axis=0)[0] >= 12 and where.max(axis=0)[0] <= 28
 
 
+def test_padding_stays_and_leaves_what_is_beside_it_alone(denoiser):
+    """The image with padding of -3024 round it is made what the one with air there is."""
+    truth, affine = body(104)
+    noisy = acquisition_of(CT).degraded(make_image(truth[None], affine), 5).numpy()
+    outside = np.hypot(*(np.indices(truth.shape[:2]) - 23.5))[..., None].repeat(truth.shape[2], 2) > 22
+    results = []
+    for value in (-1000, -3024):
+        image = noisy.copy()
+        image[0][outside] = value
+        results.append(open_predictor(load_bundle(denoiser[0])).predict(make_image(image, affine)))
+    air, padded = results
+    assert (padded.values[outside] == -3024).all()
+    np.testing.assert_allclose(padded.values[~outside], air.values[~outside], atol=1e-3)
+    assert any("padding" in note for note in padded.notes) and not any("padding" in note for note in air.notes)
+
+
+def test_what_is_read_is_not_overwritten(denoiser, tmp_path, capsys):
+    truth, affine = body(3)
+    write_array(truth, affine, tmp_path / "scan.nrrd")
+    before, scan = (tmp_path / "scan.nrrd").read_bytes(), str(tmp_path / "scan.nrrd")
+    for call in (
+        ["run", str(denoiser[0]), scan, scan],
+        ["run", str(denoiser[0]), scan, str(tmp_path / "out.nrrd"), "--reference", str(tmp_path / "out.nrrd")],
+        ["simulate", scan, scan, "--views", "20"],
+        ["reconstruct", "fbp", scan, scan],
+    ):
+        (tmp_path / "out.nrrd").write_bytes(before)
+        assert main(call) == 2
+        assert "would be lost" in capsys.readouterr().err
+        assert (tmp_path / "scan.nrrd").read_bytes() == before
+
+
 def test_what_is_no_ct_is_refused_with_a_way_on(denoiser):
     predictor = open_predictor(load_bundle(denoiser[0]))
     truth, affine = body(103)

@@ -49,6 +49,8 @@ _SHOWN = (
 _HAS_CURVES = ("classification", "detection")
 RESEARCH_ONLY = "Research use only; not a medical device."
 
+_NO_MEMORY = "medmapai: out of memory; close other programs, or ask for less (a smaller region, image or batch)."
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
@@ -74,7 +76,13 @@ def main(arguments: list[str] | None = None) -> int:
             _say("medmapai: stopped; nothing was left half-written.")
             return 1
         except MemoryError:
-            _say("medmapai: out of memory; close other programs or run on a smaller region (--roi).")
+            _say(_NO_MEMORY)
+            return 1
+        except RuntimeError as error:
+            # torch has no error of its own for a processor without memory.
+            if "allocate" not in str(error) and "out of memory" not in str(error):
+                raise
+            _say(_NO_MEMORY)
             return 1
         except BrokenPipeError:
             return 1
@@ -304,8 +312,11 @@ def _run(options: argparse.Namespace) -> None:
         if extra is not None and extra.suffix.lower() != ending:
             raise InputError(f"{extra} must end in {ending}; rename it.")
     from .bundle import load_bundle, read_info
+    from .files import check_apart
     from .run_outputs import OUTPUTS
 
+    for output in (options.output, options.scene, options.picture, options.saliency):
+        check_apart(output, (options.input, options.reference))
     answer = OUTPUTS[read_info(options.model).task](options)
     from .image import read_image
 

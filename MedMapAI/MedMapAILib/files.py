@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import InputError, RunError
@@ -43,6 +43,19 @@ def atomic_file(path: str | Path, suffix: str | None = None) -> Iterator[Path]:
 def check_place(path: str | Path) -> None:
     """Find out whether a file could be written at ``path``. Raises InputError when not."""
     _new_file(Path(path), "").unlink()
+
+
+def check_apart(output: str | Path | None, inputs: Iterable[str | Path | None]) -> None:
+    """InputError where ``output`` is one of the files that are read: it would be lost."""
+    for path in inputs:
+        if output is None or path is None:
+            continue
+        try:
+            same = Path(output).samefile(path)
+        except OSError:
+            continue  # One of them is not there.
+        if same:
+            raise InputError(f"{output} is what is read, and would be lost; choose another name for the result.")
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:

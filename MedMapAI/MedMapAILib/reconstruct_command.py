@@ -203,8 +203,10 @@ def _check_model(name: str, settings: dict[str, Any]) -> Any:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Whether everything could be written, before any work is done. Raises InputError."""
-    from .files import check_place
+    from .files import check_apart, check_place
 
+    for output in (options.output, options.residuals):
+        check_apart(output, (options.measurement, options.geometry, options.reference))
     if ending_of(options.output) not in WRITABLE:
         raise InputError(f"{options.output} cannot be written: its name must end in one of {', '.join(WRITABLE)}.")
     check_place(options.output)

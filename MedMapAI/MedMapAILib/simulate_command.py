@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, NotHounsfield
-from .files import check_place, write_atomically
+from .files import check_apart, check_place, write_atomically
 from .image import WRITABLE, ending_of
 from .terminal import ProgressBar
 
@@ -171,6 +171,7 @@ def _image(options: argparse.Namespace, acquisition: Any) -> dict[str, Any]:
     # An .nrrd has room for what was drawn; beside it, a .json would make it a sinogram.
     beside = None if ending == ".nrrd" else options.output.with_name(options.output.name[: -len(ending)] + ".json")
     for path in (options.output, *([beside] if beside else [])):
+        check_apart(path, (options.volume,))
         check_place(path)
     image = _read(options)
     drawn = acquisition.drawn(options.seed)
@@ -198,6 +199,7 @@ def _image(options: argparse.Namespace, acquisition: Any) -> dict[str, Any]:
 def _measurement(options: argparse.Namespace, acquisition: Any) -> dict[str, Any]:
     from .measurements.files import check_writable_measurement, write_measurement
 
+    check_apart(options.output, (options.volume,))
     check_writable_measurement(options.output, kind=acquisition.kind)
     image = _read(options)
     drawn = acquisition.drawn(options.seed)

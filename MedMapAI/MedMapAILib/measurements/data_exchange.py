@@ -123,9 +123,13 @@ def _corrected(raw: np.ndarray, fields: dict[str, np.ndarray], path: Path, notes
     """Line integrals (rows, A, D) of counts (A, rows, D)."""
     counts = torch.from_numpy(raw.astype(np.float32))
     flat, dark = (torch.from_numpy(np.asarray(fields[name], dtype=np.float32)) for name in ("flat", "dark"))
-    # Values that are no numbers are holes, and filled in later; counts below zero are refused.
+    # Values that are no numbers are holes, and filled in later; many counts below zero are refused.
     check_counts(counts[torch.isfinite(counts)], name=f"The counts in {path}, exchange/data,")
     check_counts(flat[torch.isfinite(flat)], name=f"The counts in {path}, exchange/data_white,")
+    below = int((counts < 0).sum())
+    if below:
+        notes.append(f"{below} of {counts.numel()} counts are below zero, and were taken for zero.")
+        counts = counts.clamp(min=0)
     try:
         lines = flat_field_corrected(counts, flat, dark)
     except InputError as error:

@@ -55,7 +55,9 @@ class Scan:
             try:
                 found.append(_ESTIMATES[estimate](one, mask if mask.ndim == 2 else mask[number, 0], **options))
             except InputError as error:
-                raise InputError(f"Slice {first + number}: {error}") from None
+                raise InputError(
+                    f"Slice {first + number}: {error} The method zero-filled needs none; or measure more of the center."
+                ) from None
         return MrOperator(mask, torch.stack(found))
 
 

@@ -27,6 +27,8 @@ _OTHERS = ("kind", "geometry", "affine", "hounsfield", "water_per_mm", "about", 
 _OTHERS += ("slice_spacing_mm",)
 #: What the numbers of a sinogram may be.
 VALUES = ("line integrals", "counts", "transmission")
+#: Transmission may be a little more than 1 by noise. A line integral of 20 lets 2e-9 of the photons through.
+_MOST_TRANSMITTED, _MOST_ATTENUATED, _NEGLIGIBLE = 1.5, 20.0, 1e-3
 _EXAMPLE = (
     '{"beam": "parallel", "angles_deg": [0, 1, …], "detector_spacing_mm": 1.0}, for a fan also "source_to_center_mm" '
     'and "source_to_detector_mm"'
@@ -245,11 +247,15 @@ def _line_integrals(values: np.ndarray, description: Mapping[str, Any], path: Pa
     if kind not in VALUES:
         raise InputError(f'The values of {path} are said to be "{kind}"; known are {", ".join(VALUES)}.')
     if kind == VALUES[0]:
+        _note_lines(values, notes)
         return values
     raw = torch.from_numpy(values.astype(np.float32))
     # What is no number is a hole, and filled in later.
     check_counts(raw[torch.isfinite(raw)], name=f"The {kind} in {path}")
     if kind == "transmission":
+        largest = float(raw[torch.isfinite(raw)].max()) if torch.isfinite(raw).any() else 1.0
+        if largest > _MOST_TRANSMITTED:
+            notes.append(f"The transmission goes up to {largest:g}, and 1 is all of it; is it in percent?")
         return line_integrals_of_counts(raw, 1.0, least=1e-4).numpy()
     photons = description.get("photons")
     if not isinstance(photons, (int, float)) or not photons > 0:
@@ -257,4 +263,24 @@ def _line_integrals(values: np.ndarray, description: Mapping[str, Any], path: Pa
     below = int((raw <= 0).sum())
     if below:
         notes.append(f"{below} of {raw.numel()} counts are zero or less, and were taken for half a photon.")
+    largest = float(raw[torch.isfinite(raw)].max()) if torch.isfinite(raw).any() else 0.0
+    if largest > _MOST_TRANSMITTED * photons:
+        notes.append(f"Counts go up to {largest:g}, and {photons:g} photons are said to leave for each; is that right?")
     return line_integrals_of_counts(raw, float(photons)).numpy()
+
+
+def _note_lines(lines: np.ndarray, notes: list[str]) -> None:
+    """Add a sentence where line integrals are none."""
+    there = lines[np.isfinite(lines)]
+    if not there.size:
+        return
+    middle, largest = float(np.median(there)), float(there.max())
+    if not there.any():
+        notes.append("The sinogram is zero everywhere; there is nothing to reconstruct.")
+    elif middle < -_NEGLIGIBLE * max(largest, float(-there.min())):
+        notes.append(f"Most line integrals are below zero (the median is {middle:.3g}); is their sign right?")
+    elif middle > _MOST_ATTENUATED:
+        notes.append(
+            f"Line integrals of {middle:.3g} (the median) would let no photon through; are these counts? Say so with "
+            '"values" in the description.'
+        )

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..image import make_image
 from ..measurements.settings import name_seed
 from ..patches import cut
-from ..physics.attenuation import without_padding
+from ..physics.attenuation import PADDING, without_padding
 from ..plan import Plan
 from ..preprocessing import Grid, from_model_grid, intensity_scale, to_model_grid
 from ..region import check_values
@@ -59,6 +59,7 @@ class ImageDomain:
         "inputs" float32 (N, C, *S): N inputs that should become the same, each normalized by its own numbers;
         "target" (1, *S), by those of the first; "scale" (N, 2): shift and scale of each input.
         """
+        image = self._measured(image)
         truth = image if reference is None else make_image(self._possible(reference.values)[None], reference.affine)
         if reference is not None and self.kind.acquisition.get("kind", "none") != "none":
             copies = int(self.kind.acquisition.get("copies", 1))
@@ -74,8 +75,19 @@ class ImageDomain:
         }
 
     def _possible(self, truth: np.ndarray) -> np.ndarray:
-        """A true image as a simulated scan can show it: a scanner's padding is not measured."""
-        return without_padding(truth).astype(np.float32) if self.kind.acquisition.get("kind") == "ct" else truth
+        """An image as a scan can show it: a CT's padding is not measured."""
+        return without_padding(truth).astype(np.float32) if self._is_ct else truth
+
+    @property
+    def _is_ct(self) -> bool:
+        return self.kind.unit == "HU" or self.kind.acquisition.get("kind") == "ct"
+
+    def _measured(self, image: MetaTensor) -> MetaTensor:
+        """The image with air where there is padding."""
+        if not self._is_ct or not bool((image < PADDING).any()):
+            return image
+        about = {key: value for key, value in image.meta.items() if key != "affine"}
+        return make_image(self._possible(image.numpy()), Grid.of(image).affine, meta=about)
 
     def _degraded(self, image: MetaTensor, seed: int) -> MetaTensor:
         from ..measurements.acquisition import acquisition_of
@@ -122,8 +134,8 @@ class ImageDomain:
         return network(batch["image"]), batch["target"], batch["image"]
 
     def inference_transform(self, image: MetaTensor) -> MetaTensor:
-        """The image on the model grid."""
-        return to_model_grid(image, self.plan)
+        """The image on the model grid, a CT's padding as air."""
+        return to_model_grid(self._measured(image), self.plan)
 
     def answer(
         self, network: Callable, prepared: dict, device: torch.device
@@ -167,7 +179,11 @@ class ImageDomain:
         change = (self._kept(output, given) - given) * np.float32(scale)
         source = Grid.of(image)
         values = image.numpy()[0] + from_model_grid(change, Grid.of(prepared), source)
-        return Reconstruction(values.astype(np.float32), source.affine, self.kind.unit, self.kind.window)
+        notes = ()
+        if self._is_ct and (padding := image.numpy()[0] < PADDING).any():
+            values[padding] = image.numpy()[0][padding]
+            notes = (f"{padding.mean():.0%} of the voxels are a scanner's padding; they stay as they are.",)
+        return Reconstruction(values.astype(np.float32), source.affine, self.kind.unit, self.kind.window, notes=notes)
 
     def _kept(self, output: np.ndarray, given: np.ndarray) -> np.ndarray:
         """The output with the means of what was given, where they are to be kept."""
