@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from MedMapAILib import cli
-from MedMapAILib.image import make_image, read_image, write_image
+from MedMapAILib.image import in_voxel_order, make_image, read_image, write_image
 from MedMapAILib.results import Segmentation, read_segmentation, write_segmentation
 from MedMapAILib.training.run import train
 from synthetic import SEGMENTS, ball_and_box, small_config, write_dataset
@@ -204,6 +204,21 @@ def test_a_frame_of_a_4d_file_can_be_chosen(world, tmp_path, capsys):
     path, _ = bad_files(tmp_path)["four.nii.gz"]
     status, _, err = call(capsys, "run", model, path, tmp_path / "o.nii.gz", "--frame", 1)
     assert status == 0, err
+
+
+def test_a_reference_may_be_stored_in_another_order(world, tmp_path, capsys):
+    folder, _, model = world
+    reference = read_segmentation(folder / "reference.nii.gz", SEGMENTS)
+    turned, affine = in_voxel_order(
+        reference.labels, reference.affine, reference.affine @ np.diag([-1.0, 1, 1, 1])[[1, 0, 2, 3]]
+    )
+    write_segmentation(Segmentation(turned, affine, SEGMENTS), tmp_path / "turned.nii.gz")
+    scores = []
+    for path in (folder / "reference.nii.gz", tmp_path / "turned.nii.gz"):
+        out = call(capsys, "run", model, folder / "image.nii.gz", tmp_path / "o.nrrd", "--reference", path, "--json")[1]
+        scores.append(json.loads(out)["metrics"])
+    assert turned.shape != reference.labels.shape or not np.array_equal(turned, reference.labels)
+    assert scores[0] == scores[1]
 
 
 def test_image_and_reference_of_different_geometry(world, tmp_path, capsys):

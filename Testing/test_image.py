@@ -20,6 +20,7 @@ from MedMapAILib.image import (
     affine_of,
     check_not_constant,
     check_same_geometry,
+    in_voxel_order,
     lps_from_ras,
     make_image,
     ras_from_lps,
@@ -38,6 +39,17 @@ OBLIQUE[:3, 3] = (-31.5, 12.25, 87.0)
 
 def noise(shape=(6, 7, 5), seed=0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 500, shape).astype(np.float32)
+
+
+def test_every_order_of_voxels_comes_back_to_the_first():
+    voxels = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
+    for turned, matrix, _ in every_axis_order(voxels[None], OBLIQUE):
+        found, affine = in_voxel_order(turned[0], matrix, OBLIQUE)
+        np.testing.assert_array_equal(found, voxels)
+        np.testing.assert_allclose(affine, OBLIQUE, atol=1e-9)
+    # Of an image that lies otherwise nothing is changed.
+    same, affine = in_voxel_order(voxels, np.eye(4), np.diag([2.0, 1.0, 1.0, 1.0]))
+    assert same is voxels and (affine == np.eye(4)).all()
 
 
 def sentence(error) -> str:

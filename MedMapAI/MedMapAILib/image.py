@@ -215,6 +215,29 @@ def check_same_geometry(a: Any, b: Any, what_a: str, what_b: str) -> None:
     )
 
 
+def in_voxel_order(array: np.ndarray, affine: np.ndarray, like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same voxels (I, J, K) and their matrix, in the order of axes and directions that the matrix ``like`` has.
+
+    Programs store one volume in different orders. Where its axes are not those of ``like``, as of an image that lies
+    obliquely to it or has other voxels, it is given back as it is; whether it lies in the same place is not looked at.
+    """
+    steps = np.linalg.solve(np.asarray(like, float)[:3, :3], np.asarray(affine, float)[:3, :3])
+    signs = np.rint(steps)
+    one_each = (np.abs(signs).sum(axis=0) == 1).all() and (np.abs(signs).sum(axis=1) == 1).all()
+    if not one_each or np.abs(steps - signs).max() > GEOMETRY_TOLERANCE_VOXELS or (signs == np.eye(3)).all():
+        return array, affine
+    order = np.abs(signs).argmax(axis=1)
+    matrix = np.array(affine, dtype=np.float64)
+    matrix[:3, :3] = matrix[:3, order]
+    turned = np.transpose(array, order)
+    for axis in range(3):
+        if signs[axis, order[axis]] < 0:
+            turned = np.flip(turned, axis)
+            matrix[:3, 3] += matrix[:3, axis] * (turned.shape[axis] - 1)
+            matrix[:3, axis] *= -1
+    return np.ascontiguousarray(turned), matrix
+
+
 def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{float(v):.6g}" for v in values)
 

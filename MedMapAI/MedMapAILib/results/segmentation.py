@@ -20,6 +20,7 @@ from ..image import (
     check_affine,
     check_finite,
     ending_of,
+    in_voxel_order,
     not_an_image,
     read_volume,
     write_array,
@@ -83,6 +84,11 @@ class Segmentation:
             twice = sorted({str(one) for one in used if used.count(one) > 1})
             if twice:
                 raise InputError(f"Two segments have the same {what} ({', '.join(twice)}); make it unique.")
+
+    def in_voxel_order(self, like: np.ndarray) -> Segmentation:
+        """The same with the voxels in the order of the matrix ``like``; see ``image.in_voxel_order``."""
+        labels, affine = in_voxel_order(self.labels, self.affine, like)
+        return replace(self, labels=labels, affine=affine)
 
     def voxel_counts(self) -> dict[str, int]:
         """Number of voxels of each segment, by name."""
