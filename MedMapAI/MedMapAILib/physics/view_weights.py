@@ -69,8 +69,8 @@ def redundancy(geometry: Geometry) -> np.ndarray:
 
 
 def one_sided(geometry: Geometry) -> int:
-    """How many detectors more a whole turn's detector has on its longer side than on the other, which negative numbers
-    say is the one that comes last; 0 for less than a turn."""
+    """How many detectors more a whole turn's detector has on one side of the middle than on the other: above 0 on the
+    side that comes last, below 0 on the one that comes first. 0 for less than a turn."""
     if not _all_round(geometry.angles):
         return 0
     place = geometry.detectors_mm
