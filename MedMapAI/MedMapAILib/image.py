@@ -221,21 +221,36 @@ def in_voxel_order(array: np.ndarray, affine: np.ndarray, like: np.ndarray) -> t
     Programs store one volume in different orders. Where its axes are not those of ``like``, as of an image that lies
     obliquely to it or has other voxels, it is given back as it is; whether it lies in the same place is not looked at.
     """
+    from nibabel import orientations
+
+    orientation = _orientation_between(affine, like)
+    if orientation is None:
+        return array, affine
+    turned = np.ascontiguousarray(orientations.apply_orientation(array, orientation))
+    return turned, affine @ orientations.inv_ornt_aff(orientation, array.shape)
+
+
+def image_in_voxel_order(image: MetaTensor, like: np.ndarray) -> MetaTensor:
+    """An image (C, I, J, K) with its voxels in the order of the matrix ``like``; see ``in_voxel_order``."""
+    if _orientation_between(affine_of(image), like) is None:
+        return image
+    channels = [in_voxel_order(channel, affine_of(image), like) for channel in image.numpy()]
+    about = {key: value for key, value in image.meta.items() if key != "affine"}
+    return make_image(np.stack([values for values, _ in channels]), channels[0][1], meta=about)
+
+
+def _orientation_between(affine: np.ndarray, like: np.ndarray) -> np.ndarray | None:
+    """nibabel's orientation from one order of voxels to another; None where it is the same, or there is none."""
+    from nibabel import orientations
+
     steps = np.linalg.solve(np.asarray(like, float)[:3, :3], np.asarray(affine, float)[:3, :3])
     signs = np.rint(steps)
     one_each = (np.abs(signs).sum(axis=0) == 1).all() and (np.abs(signs).sum(axis=1) == 1).all()
     if not one_each or np.abs(steps - signs).max() > GEOMETRY_TOLERANCE_VOXELS or (signs == np.eye(3)).all():
-        return array, affine
-    order = np.abs(signs).argmax(axis=1)
-    matrix = np.array(affine, dtype=np.float64)
-    matrix[:3, :3] = matrix[:3, order]
-    turned = np.transpose(array, order)
-    for axis in range(3):
-        if signs[axis, order[axis]] < 0:
-            turned = np.flip(turned, axis)
-            matrix[:3, 3] += matrix[:3, axis] * (turned.shape[axis] - 1)
-            matrix[:3, axis] *= -1
-    return np.ascontiguousarray(turned), matrix
+        return None
+    turn = np.eye(4)
+    turn[:3, :3] = signs
+    return orientations.io_orientation(turn)
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -218,7 +218,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 def _reference(options: argparse.Namespace, measurement: Any) -> Any:
     """What the image is scored against: a volume on its grid, or a fastMRI file's own image. Raises InputError."""
-    from .image import affine_of, check_same_geometry, in_voxel_order, make_image, read_image
+    from .image import check_same_geometry, image_in_voxel_order, make_image, read_image
     from .measurements.fastmri import fastmri_reference
     from .measurements.hdf5 import SIGNATURE
 
@@ -233,8 +233,7 @@ def _reference(options: argparse.Namespace, measurement: Any) -> Any:
     import numpy as np
 
     grid = make_image(np.zeros((1, *measurement.shape), np.float32), measurement.affine)
-    values, affine = in_voxel_order(image.numpy()[0], affine_of(image), measurement.affine)
-    image = make_image(values[None], affine)
+    image = image_in_voxel_order(image, measurement.affine)
     check_same_geometry(image, grid, str(path), "the image to be made")
     return image
 

@@ -274,18 +274,15 @@ class ReconstructionOutput(_Output):
 
     def reference(self, bundle: Any, image: Any) -> Any:
         """The image of --reference, on the grid of the image, or None."""
-        from .image import affine_of, check_same_geometry, in_voxel_order, make_image, read_image
+        from .image import affine_of, check_same_geometry, image_in_voxel_order, read_image
         from .results import ImageReference
 
         self.wishes(bundle)
         if self._options.reference is None:
             return None
-        reference = read_image(self._options.reference)
-        values, affine = in_voxel_order(reference.numpy()[0], affine_of(reference), affine_of(image))
-        check_same_geometry(
-            image, make_image(values[None], affine), str(self._options.input), str(self._options.reference)
-        )
-        return ImageReference(values, affine)
+        reference = image_in_voxel_order(read_image(self._options.reference), affine_of(image))
+        check_same_geometry(image, reference, str(self._options.input), str(self._options.reference))
+        return ImageReference(reference.numpy()[0], affine_of(reference))
 
     def found(self, result: Any) -> dict[str, Any]:
         """The result in numbers, for the report."""

@@ -18,7 +18,7 @@ from ..image import (
     check_not_constant,
     check_same_geometry,
     ending_of,
-    in_voxel_order,
+    image_in_voxel_order,
     make_image,
     quiet_itk,
     read_image,
@@ -77,13 +77,10 @@ def load_case(case: Case, dataset: Dataset) -> tuple[MetaTensor, Reference | Non
 
 def _target(case: Case, image: MetaTensor) -> ImageReference:
     """What an image should become, on its grid. Raises InputError where it lies elsewhere or is constant."""
-    target = read_image(case.target)
+    target = image_in_voxel_order(read_image(case.target), affine_of(image))
     check_not_constant(target, case.target)
-    values, affine = in_voxel_order(target.numpy()[0], affine_of(target), affine_of(image))
-    check_same_geometry(
-        image, make_image(values[None], affine), f"The image {case.images[0]}", f"its target {case.target}"
-    )
-    return ImageReference(values, affine)
+    check_same_geometry(image, target, f"The image {case.images[0]}", f"its target {case.target}")
+    return ImageReference(target.numpy()[0], affine_of(target))
 
 
 def _load_measurement(case: Case) -> tuple[Measurement, ImageReference | None]:
@@ -227,12 +224,9 @@ def read_case_image(case: Case, count: int) -> MetaTensor:
     if len(case.images) == 1:
         channels = [read_image(case.images[0], frame=number) for number in range(count)]
     else:
-        channels = [read_image(path) for path in case.images]
-        like = affine_of(channels[0])
-        for number, channel in enumerate(channels[1:], start=1):
-            if len(channel) == 1:
-                values, affine = in_voxel_order(channel.numpy()[0], affine_of(channel), like)
-                channels[number] = make_image(values[None], affine)
+        first = read_image(case.images[0])
+        others = (image_in_voxel_order(read_image(path), affine_of(first)) for path in case.images[1:])
+        channels = [first, *others]
     for path, channel in zip(case.images[1:], channels[1:], strict=False):
         check_same_geometry(channels[0], channel, f"The image {case.images[0]}", f"the image {path} of the same case")
     return make_image(

@@ -73,7 +73,9 @@ class MeasurementPredictor:
             is_mr = isinstance(measured, MrMeasurement)
             count = measured.shape[2]
             # Of an empty slice there is nothing to compute.
-            filled = measured.filled() if is_mr and len(measured.filled()) else np.arange(count)
+            filled = measured.filled() if is_mr else np.arange(count)
+            if not len(filled):
+                filled = np.arange(count)
             one = _mr_slices if is_mr else _ct_slices
             made = []
             with torch.inference_mode():

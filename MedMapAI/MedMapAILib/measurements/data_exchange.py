@@ -19,10 +19,12 @@ from ..physics.center_of_rotation import center_of_rotation
 from ..physics.counts import check_counts
 from ..physics.ct_geometry import Geometry, ParallelBeam
 from ..physics.flat_field import flat_field_corrected
-from .described import decision_of, length_of
+from .described import said_of
 from .hdf5 import dataset, open_hdf5, text_of, times
 from .measured import CtMeasurement
+from .options import yes_no
 from .raw_sinogram import complete_geometry, ct_affine, finished_sinogram, geometry_numbers, note_angles
+from .settings import number
 
 if TYPE_CHECKING:
     import h5py
@@ -102,9 +104,9 @@ def read_data_exchange(
     if searching:
         geometry = _centered(lines, geometry, notes)
     said = description or {}
-    spacing = length_of(said, "slice_spacing_mm", geometry.detector_spacing_mm, str(path))
+    spacing = said_of(said, "slice_spacing_mm", geometry.detector_spacing_mm, number(above=0), str(path))
     about = {"source": _KIND, "center_of_rotation_detector": _center(geometry), "detector_rows": _span(chosen)}
-    hounsfield = decision_of(said, "hounsfield", False, str(path)) if hounsfield is None else hounsfield
+    hounsfield = said_of(said, "hounsfield", False, yes_no, str(path)) if hounsfield is None else hounsfield
     affine = ct_affine(geometry, count, spacing)
     affine[:3, 3] += affine[:3, 2] * chosen.start
     return CtMeasurement(lines, geometry, affine, hounsfield=hounsfield, about=about, notes=tuple(notes))

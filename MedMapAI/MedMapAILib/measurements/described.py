@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,22 +9,12 @@ import numpy as np
 
 from ..errors import InputError
 from ..image import check_affine
+from .settings import Check
 
 
-def length_of(description: Mapping[str, Any], name: str, default: float, where: str) -> float:
-    """A number above 0. Raises InputError."""
-    value = description.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise InputError(f"The description of {where} says {name}: {value!r}; it must be a number above 0.")
-    return float(value)
-
-
-def decision_of(description: Mapping[str, Any], name: str, default: bool, where: str) -> bool:
-    """true or false. Raises InputError."""
-    value = description.get(name, default)
-    if not isinstance(value, bool):
-        raise InputError(f"The description of {where} says {name}: {value!r}; it must be true or false.")
-    return value
+def said_of(description: Mapping[str, Any], name: str, default: Any, check: Check, where: str) -> Any:
+    """The value of a key, or else the default, as the check takes it (see ``settings``). Raises InputError."""
+    return check(description.get(name, default), f"{name} in the description of {where}")
 
 
 def notes_of(description: Mapping[str, Any], where: str) -> list[str]:

@@ -17,10 +17,12 @@ from ..physics.attenuation import WATER_PER_MM
 from ..physics.counts import check_counts, line_integrals_of_counts
 from ..physics.ct_geometry import Geometry, angle_problem, geometry_from_dict
 from ..physics.dead_detectors import repaired
-from .described import about_of, affine_in, decision_of, length_of, notes_of
+from .described import about_of, affine_in, notes_of, said_of
 from .grid import centered_affine
 from .hdf5 import read_json, times
 from .measured import CtMeasurement
+from .options import yes_no
+from .settings import number
 
 #: What a JSON file may hold beside the numbers of the geometry.
 _OTHERS = ("kind", "geometry", "affine", "hounsfield", "water_per_mm", "about", "notes", "values", "photons")
@@ -182,13 +184,13 @@ def read_sinogram(
     scanned.check_sinogram(values.shape)
     lines = finished_sinogram(_line_integrals(values, description, path, notes), notes)
     if place is None:
-        place = ct_affine(scanned, len(lines), length_of(description, "slice_spacing_mm", 1.0, where))
+        place = ct_affine(scanned, len(lines), said_of(description, "slice_spacing_mm", 1.0, number(above=0), where))
     return CtMeasurement(
         lines,
         scanned,
         place,
-        hounsfield=decision_of(description, "hounsfield", True, where) if hounsfield is None else hounsfield,
-        water_per_mm=length_of(description, "water_per_mm", WATER_PER_MM, where),
+        hounsfield=said_of(description, "hounsfield", True, yes_no, where) if hounsfield is None else hounsfield,
+        water_per_mm=said_of(description, "water_per_mm", WATER_PER_MM, number(above=0), where),
         about=about_of(description, where),
         notes=tuple(notes),
     )

@@ -48,10 +48,7 @@ def redundancy(geometry: Geometry) -> np.ndarray:
     turn = 2 * math.pi
     if not isinstance(geometry, FanBeam):
         return np.ones(shape) * _shared(geometry)
-    folded = np.mod(geometry.angles, turn)
-    order = np.argsort(folded, kind="stable")
-    gaps = np.diff(folded[order], append=folded[order[0]] + turn)
-    step = float(np.median(gaps[gaps > 1e-9])) if (gaps > 1e-9).any() else turn
+    folded, order, gaps, step = _round_the_turn(geometry.angles)
     widest = int(np.argmax(gaps))
     if gaps[widest] <= _GAP * step:
         return np.full(shape, 0.5) * _shared(geometry)
@@ -79,9 +76,17 @@ def one_sided(geometry: Geometry) -> int:
 
 def _all_round(angles: np.ndarray) -> bool:
     """Whether views go round a whole turn, with no gap that was not meant."""
-    folded = np.sort(np.mod(angles, 2 * math.pi))
-    gaps = np.diff(folded, append=folded[0] + 2 * math.pi)
-    return len(folded) > 2 and float(gaps.max()) <= _GAP * float(np.median(gaps[gaps > 1e-9]))
+    folded, _, gaps, step = _round_the_turn(angles)
+    return len(folded) > 2 and float(gaps.max()) <= _GAP * step
+
+
+def _round_the_turn(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Angles within one turn, radians; their order; the gaps after each in that order; and the usual one."""
+    turn = 2 * math.pi
+    folded = np.mod(angles, turn)
+    order = np.argsort(folded, kind="stable")
+    gaps = np.diff(folded[order], append=folded[order[0]] + turn)
+    return folded, order, gaps, float(np.median(gaps[gaps > 1e-9])) if (gaps > 1e-9).any() else turn
 
 
 def _shared(geometry: Geometry) -> np.ndarray:
